@@ -1,0 +1,10 @@
+//! The words: Apple's and ACME's terms as types.
+//!
+//! No I/O, no clock, no SQL, no HTTP. Everything here is a value, a codec or a pure decision over values,
+//! so that every crate above shares one vocabulary and one parsed form of each message.
+
+pub mod enrollment;
+pub mod ids;
+pub mod random;
+pub mod secret;
+pub mod time;
