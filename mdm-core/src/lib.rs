@@ -3,8 +3,12 @@
 //! No I/O, no clock, no SQL, no HTTP. Everything here is a value, a codec or a pure decision over values,
 //! so that every crate above shares one vocabulary and one parsed form of each message.
 
+pub mod crypto;
 pub mod enrollment;
+pub mod hardware;
 pub mod ids;
+pub mod plist;
+pub mod profile;
 pub mod random;
 pub mod secret;
 pub mod time;

@@ -1,0 +1,130 @@
+//! The configuration profile: the envelope, and the payloads inside it.
+//!
+//! Source: Apple, "TopLevel" and "CommonPayloadKeys" (`TopLevel.yaml`, `CommonPayloadKeys.yaml`). What is built here is
+//! only ever encoded; profiles of other people are passed on as the bytes they are.
+
+pub mod certificate_root;
+pub mod mdm;
+pub mod scep;
+
+use uuid::Uuid;
+
+use crate::plist::{self, Dictionary, Value};
+
+/// `PayloadScope`: for whom a Mac installs the profile; other systems take no notice of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// For the whole device (`System`).
+    System,
+    /// For one user (`User`).
+    User,
+}
+
+impl Scope {
+    /// Apple's word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::System => "System",
+            Self::User => "User",
+        }
+    }
+}
+
+/// One payload: the keys that every payload has, and those of its type.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Payload {
+    /// `PayloadType`, such as `com.apple.mdm`.
+    pub payload_type: String,
+    /// `PayloadIdentifier`: stable over the life of what it configures.
+    pub identifier: String,
+    /// `PayloadUUID`: other payloads of the same profile refer to this one by it.
+    pub uuid: Uuid,
+    /// `PayloadDisplayName`: what a person reads.
+    pub display_name: Option<String>,
+    /// The keys of the type itself.
+    pub keys: Dictionary,
+}
+
+impl Payload {
+    /// The payload as it stands in `PayloadContent`. The common keys win over keys of the same name in [`Self::keys`].
+    fn to_value(&self) -> Value {
+        let mut out = self.keys.clone();
+        insert_common(&mut out, &self.payload_type, &self.identifier, self.uuid);
+        if let Some(name) = &self.display_name {
+            out.insert("PayloadDisplayName".into(), name.as_str().into());
+        }
+        Value::Dictionary(out)
+    }
+}
+
+/// A configuration profile (`PayloadType` `Configuration`).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Profile {
+    /// `PayloadIdentifier`: a profile with the same one replaces this one on the device.
+    pub identifier: String,
+    /// `PayloadUUID`: new for each revision.
+    pub uuid: Uuid,
+    /// `PayloadDisplayName`: the heading a person reads.
+    pub display_name: String,
+    /// `PayloadOrganization`: who it is from, for a person.
+    pub organization: Option<String>,
+    /// `PayloadDescription`: what it is for, for a person.
+    pub description: Option<String>,
+    /// `PayloadScope`; absent means `User` to a Mac.
+    pub scope: Option<Scope>,
+    /// `PayloadRemovalDisallowed`; forbidden in User Enrollment, written only where true.
+    pub removal_disallowed: bool,
+    /// `PayloadContent`.
+    pub payloads: Vec<Payload>,
+}
+
+impl Profile {
+    /// The profile as an XML property list, not signed.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Dictionary::new();
+        insert_common(&mut out, "Configuration", &self.identifier, self.uuid);
+        out.insert(
+            "PayloadDisplayName".into(),
+            self.display_name.as_str().into(),
+        );
+        if let Some(organization) = &self.organization {
+            out.insert("PayloadOrganization".into(), organization.as_str().into());
+        }
+        if let Some(description) = &self.description {
+            out.insert("PayloadDescription".into(), description.as_str().into());
+        }
+        if let Some(scope) = self.scope {
+            out.insert("PayloadScope".into(), scope.as_str().into());
+        }
+        if self.removal_disallowed {
+            out.insert("PayloadRemovalDisallowed".into(), true.into());
+        }
+        let payloads = self.payloads.iter().map(Payload::to_value).collect();
+        out.insert("PayloadContent".into(), Value::Array(payloads));
+        plist::encode(&Value::Dictionary(out))
+    }
+}
+
+/// A UUID in the upper-case form that Apple's own tools write.
+pub fn uuid_text(uuid: Uuid) -> String {
+    uuid.hyphenated().to_string().to_ascii_uppercase()
+}
+
+fn insert_common(out: &mut Dictionary, payload_type: &str, identifier: &str, uuid: Uuid) {
+    out.insert("PayloadType".into(), payload_type.into());
+    out.insert("PayloadVersion".into(), 1.into());
+    out.insert("PayloadIdentifier".into(), identifier.into());
+    out.insert("PayloadUUID".into(), uuid_text(uuid).into());
+}
+
+/// A distinguished name as SCEP and ACME payloads write it: an array of RDNs, each an array of `[type, value]` pairs.
+/// Each pair given here becomes an RDN of its own; `type` is `C`, `L`, `ST`, `O`, `OU`, `CN` or a dotted OID.
+pub fn subject_value(rdns: &[(String, String)]) -> Value {
+    let rdn = |(kind, value): &(String, String)| {
+        Value::Array(vec![Value::Array(vec![
+            kind.as_str().into(),
+            value.as_str().into(),
+        ])])
+    };
+    Value::Array(rdns.iter().map(rdn).collect())
+}
