@@ -4,3 +4,4 @@
 //! keys, reads PKCS#12 and opens CMS envelopes, and the `cms` and `x509-cert` crates read the structures around both.
 
 pub mod key;
+pub mod seal;
