@@ -52,6 +52,7 @@ macro_rules! text_enum {
         }
     };
 }
+
 pub(crate) use text_enum;
 
 text_enum!(Channel { Device = "device", User = "user" });

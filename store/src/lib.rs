@@ -1,1 +1,21 @@
-//! placeholder
+//! The rows: all SQL, for SQLite and PostgreSQL, from one text.
+//!
+//! Functions are grouped by table and take a [`Tx`]; they hold no decisions. One message is one transaction:
+//! the caller begins it, calls functions of several tables, and commits. Nothing is announced before the commit
+//! ([`Wake`]).
+
+#[macro_use]
+mod tx;
+mod error;
+mod migrate;
+mod open;
+
+pub mod commands;
+pub mod enrollments;
+pub mod events;
+pub mod labels;
+pub mod tokens;
+
+pub use error::{Busy, Error, Result, retry};
+pub use open::{Settings, Store};
+pub use tx::{Dialect, Tx, Wake};
