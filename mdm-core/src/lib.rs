@@ -3,12 +3,17 @@
 //! No I/O, no clock, no SQL, no HTTP. Everything here is a value, a codec or a pure decision over values,
 //! so that every crate above shares one vocabulary and one parsed form of each message.
 
+pub mod certificate;
+pub mod checkin;
 pub mod crypto;
 pub mod enrollment;
 pub mod hardware;
+#[cfg(test)]
+mod golden;
 pub mod ids;
 pub mod plist;
 pub mod profile;
 pub mod random;
+pub mod report;
 pub mod secret;
 pub mod time;

@@ -3,6 +3,7 @@
 //! Source: Apple, "TopLevel" and "CommonPayloadKeys" (`TopLevel.yaml`, `CommonPayloadKeys.yaml`). What is built here is
 //! only ever encoded; profiles of other people are passed on as the bytes they are.
 
+pub mod acme;
 pub mod certificate_root;
 pub mod mdm;
 pub mod scep;
