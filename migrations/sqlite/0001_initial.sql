@@ -167,6 +167,7 @@ CREATE TABLE command (
     created_by     TEXT NOT NULL,
     created_at     INTEGER NOT NULL
 ) STRICT;
+CREATE INDEX command_created ON command (created_at, uuid);
 
 -- One command on one enrollment, with its state.
 CREATE TABLE command_target (

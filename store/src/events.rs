@@ -46,16 +46,7 @@ pub struct Row {
     pub data: String,
 }
 
-from_row!(Row {
-    id,
-    at,
-    kind,
-    enrollment_id,
-    command_uuid,
-    actor,
-    summary,
-    data
-});
+from_row!(Row { id, at, kind, enrollment_id, command_uuid, actor, summary, data });
 
 /// Which events to read.
 #[derive(Debug, Clone, Default)]
@@ -83,32 +74,18 @@ pub async fn record(tx: &mut Tx, event: &NewEvent<'_>) -> Result<()> {
 }
 
 // `$2` is one kind, `$3` how a family of kinds begins ('' for any), so that one text serves all filters.
-const NEWEST: &str =
-    "SELECT id, at, kind, enrollment_id, command_uuid, actor, summary, data FROM event
+const NEWEST: &str = "SELECT id, at, kind, enrollment_id, command_uuid, actor, summary, data FROM event
      WHERE id < $1 AND (kind = $2 OR substr(kind, 1, length($3)) = $3) ORDER BY id DESC LIMIT $4";
 const NEWEST_OF_ENROLLMENT: &str = "SELECT id, at, kind, enrollment_id, command_uuid, actor, summary, data FROM event
      WHERE id < $1 AND (kind = $2 OR substr(kind, 1, length($3)) = $3) AND enrollment_id = $5 ORDER BY id DESC LIMIT $4";
-const SINCE: &str =
-    "SELECT id, at, kind, enrollment_id, command_uuid, actor, summary, data FROM event
+const SINCE: &str = "SELECT id, at, kind, enrollment_id, command_uuid, actor, summary, data FROM event
      WHERE id > $1 AND (kind = $2 OR substr(kind, 1, length($3)) = $3) ORDER BY id LIMIT $4";
 const SINCE_OF_ENROLLMENT: &str = "SELECT id, at, kind, enrollment_id, command_uuid, actor, summary, data FROM event
      WHERE id > $1 AND (kind = $2 OR substr(kind, 1, length($3)) = $3) AND enrollment_id = $5 ORDER BY id LIMIT $4";
 
 /// Events, newest first, that are older than the one with id `before`.
-pub async fn newest(
-    tx: &mut Tx,
-    filter: &Filter,
-    before: Option<i64>,
-    limit: i64,
-) -> Result<Vec<Row>> {
-    read(
-        tx,
-        (NEWEST, NEWEST_OF_ENROLLMENT),
-        filter,
-        before.unwrap_or(i64::MAX),
-        limit,
-    )
-    .await
+pub async fn newest(tx: &mut Tx, filter: &Filter, before: Option<i64>, limit: i64) -> Result<Vec<Row>> {
+    read(tx, (NEWEST, NEWEST_OF_ENROLLMENT), filter, before.unwrap_or(i64::MAX), limit).await
 }
 
 /// Events, oldest first, that came after the one with id `after`.

@@ -22,10 +22,8 @@ pub async fn remove(tx: &mut Tx, enrollment: EnrollmentId, label: &Label) -> Res
 
 /// The labels of one enrollment, in alphabetical order.
 pub async fn of(tx: &mut Tx, enrollment: EnrollmentId) -> Result<Vec<String>> {
-    Ok(
-        run!(tx, c => sqlx::query_scalar("SELECT label FROM enrollment_label WHERE enrollment_id = $1 ORDER BY label")
-        .bind(enrollment.0).fetch_all(c).await)?,
-    )
+    Ok(run!(tx, c => sqlx::query_scalar("SELECT label FROM enrollment_label WHERE enrollment_id = $1 ORDER BY label")
+        .bind(enrollment.0).fetch_all(c).await)?)
 }
 
 /// The enrollments that have this label and are not over, in the order in which they came.

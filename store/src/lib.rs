@@ -14,6 +14,8 @@ pub mod commands;
 pub mod enrollments;
 pub mod events;
 pub mod labels;
+pub mod listing;
+pub mod push;
 pub mod tokens;
 
 pub use error::{Busy, Error, Result, retry};

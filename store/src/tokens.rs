@@ -29,17 +29,7 @@ pub struct Row {
     pub created_at: i64,
 }
 
-from_row!(Row {
-    id,
-    name,
-    sha256,
-    scopes,
-    expires_at,
-    last_used_at,
-    revoked_at,
-    created_by,
-    created_at
-});
+from_row!(Row { id, name, sha256, scopes, expires_at, last_used_at, revoked_at, created_by, created_at });
 
 /// Adds a token.
 pub async fn insert(tx: &mut Tx, row: &Row) -> Result<()> {
