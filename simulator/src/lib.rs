@@ -1,1 +1,15 @@
-//! placeholder
+//! Simulated Apple devices for Assay and for any other MDM server.
+//!
+//! A [`device::Device`] enrolls from a link, polls, answers commands from its hardware record and
+//! refuses what a real device would refuse. It shares no code with the server: property lists are
+//! written by hand ([`plist`]), messages are signed and read here ([`signature`], [`scep`]), and
+//! the table of hardware ([`hardware`]) is its own, so that a mistake in the server is seen and
+//! not repeated.
+
+pub mod error;
+pub mod http;
+pub mod plist;
+pub mod scep;
+pub mod signature;
+
+pub use error::Error;
