@@ -1,0 +1,406 @@
+//! The rules of the house that no compiler and no linter checks: who may depend on whom, which crate may use which library,
+//! that both databases have one schema, and a few words that must not be in the code.
+//!
+//! docs/architecture.md says why each rule is there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use mdm_tests::{Backend, Database};
+use serde_json::Value;
+
+/// Crates and their levels. A crate may use crates on lower levels only.
+const LEVELS: [(&str, u8); 12] = [
+    ("mdm-core", 0),
+    ("simulator", 0),
+    ("store", 1),
+    ("commands", 2),
+    ("issuer", 2),
+    ("push", 2),
+    ("enroll", 3),
+    ("policy", 3),
+    ("checkin", 4),
+    ("api", 4),
+    ("assay", 5),
+    ("mdm-tests", 6),
+];
+
+/// Crates that only these may use.
+const ONLY_USED_BY: [(&str, &[&str]); 6] = [
+    // The pretend devices are for the pilot, for load and for tests; they share no codec with the server.
+    ("simulator", &["assay", "mdm-tests"]),
+    // Everyone else writes "push due"; the API asks it only to read an uploaded push certificate.
+    ("push", &["assay", "api", "mdm-tests"]),
+    ("sqlx", &["store", "mdm-tests"]),
+    ("openssl", &["mdm-core", "simulator", "mdm-tests"]),
+    ("plist", &["mdm-core"]),
+    ("a2", &["push"]),
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_path_buf()
+}
+
+/// Each workspace member with the names of its direct dependencies of every kind.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "metadata",
+            "--no-deps",
+            "--offline",
+            "--format-version",
+            "1",
+        ])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    metadata["packages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|package| {
+            let used = package["dependencies"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|d| text(&d["name"]))
+                .collect();
+            (text(&package["name"]), used)
+        })
+        .collect()
+}
+
+/// All files below a folder whose name ends so, by path from the root. What git ignores is left out.
+fn files(folder: &str, end: &str) -> Vec<(String, String)> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if name == "target" || name.starts_with('.') {
+                continue;
+            }
+            if path.is_dir() {
+                walk(&path, found)
+            } else {
+                found.push(path)
+            }
+        }
+    }
+    let root = root();
+    let mut found = Vec::new();
+    walk(&root.join(folder), &mut found);
+    found.sort();
+    found
+        .into_iter()
+        .filter(|path| path.to_string_lossy().ends_with(end))
+        .map(|path| {
+            let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
+            (
+                path.strip_prefix(&root)
+                    .unwrap()
+                    .to_string_lossy()
+                    .into_owned(),
+                text,
+            )
+        })
+        .collect()
+}
+
+/// The Rust files of all crates, tests and this file included.
+fn sources() -> Vec<(String, String)> {
+    files("", ".rs")
+}
+
+/// Code without comments, line by line with numbers from 1.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines()
+        .enumerate()
+        .map(|(n, line)| (n + 1, line.split("//").next().unwrap_or("")))
+        .filter(|(_, l)| !l.is_empty())
+}
+
+fn none(what: &str, found: &[String]) {
+    assert!(found.is_empty(), "{what}:\n  {}", found.join("\n  "));
+}
+
+#[test]
+fn crates_depend_downwards_only() {
+    let levels = BTreeMap::from(LEVELS);
+    let dependencies = dependencies();
+    let members: BTreeSet<&str> = dependencies.keys().map(String::as_str).collect();
+    assert_eq!(
+        members,
+        levels.keys().copied().collect(),
+        "every crate has its level here and in docs/architecture.md"
+    );
+    let mut wrong = Vec::new();
+    for (member, used) in &dependencies {
+        for name in used
+            .iter()
+            .filter(|name| levels.contains_key(name.as_str()))
+        {
+            if levels[name.as_str()] >= levels[member.as_str()] {
+                wrong.push(format!(
+                    "{member} (level {}) uses {name} (level {})",
+                    levels[member.as_str()],
+                    levels[name.as_str()]
+                ));
+            }
+        }
+    }
+    none("dependencies that do not point downwards", &wrong);
+}
+
+#[test]
+fn libraries_stay_behind_their_walls() {
+    let mut wrong = Vec::new();
+    for (member, used) in dependencies() {
+        for (name, allowed) in ONLY_USED_BY {
+            if used.contains(name) && !allowed.contains(&member.as_str()) {
+                wrong.push(format!(
+                    "{member} uses {name}; only {} may",
+                    allowed.join(", ")
+                ));
+            }
+        }
+        if member == "simulator" {
+            wrong.extend(
+                used.iter()
+                    .filter(|name| LEVELS.iter().any(|(ours, _)| ours == name))
+                    .map(|name| format!("simulator uses {name}")),
+            );
+        }
+    }
+    none("dependencies that a wall forbids", &wrong);
+}
+
+#[test]
+fn openssl_is_called_in_the_crypto_folder_only() {
+    let found: Vec<String> = files("mdm-core/src", ".rs")
+        .iter()
+        .filter(|(path, _)| !path.starts_with("mdm-core/src/crypto"))
+        .flat_map(|(path, text)| {
+            code(text)
+                .filter(|(_, line)| line.contains("openssl::"))
+                .map(move |(n, _)| format!("{path}:{n}"))
+        })
+        .collect();
+    none("openssl outside mdm-core/src/crypto", &found);
+}
+
+#[test]
+fn the_plist_crate_is_called_in_one_file_only() {
+    let found: Vec<String> = files("mdm-core/src", ".rs")
+        .iter()
+        .filter(|(path, _)| path != "mdm-core/src/plist.rs")
+        .flat_map(|(path, text)| {
+            // `plist::` is our own module where a file imports it as one.
+            let imports_ours =
+                text.contains("use crate::plist;") || text.contains("use crate::plist::{self");
+            code(text)
+                .filter(move |(_, line)| {
+                    line.contains(" ::plist::")
+                        || line.contains("use plist::")
+                        || (!imports_ours
+                            && line.match_indices("plist::").any(|(at, _)| {
+                                let before = line[..at].chars().next_back().unwrap_or(' ');
+                                before != ':' && before != '_' && !before.is_alphanumeric()
+                            }))
+                })
+                .map(move |(n, line)| format!("{path}:{n}: {}", line.trim()))
+        })
+        .collect();
+    none(
+        "the plist crate outside mdm-core/src/plist.rs, which holds the limits",
+        &found,
+    );
+}
+
+#[test]
+fn no_file_is_named_after_nothing() {
+    let empty_words = [
+        "utils", "util", "helpers", "helper", "common", "manager", "misc",
+    ];
+    let found: Vec<String> = sources()
+        .into_iter()
+        .map(|(path, _)| path)
+        .filter(|path| {
+            Path::new(path)
+                .with_extension("")
+                .iter()
+                .any(|part| empty_words.contains(&&*part.to_string_lossy()))
+        })
+        .collect();
+    none("files whose name says nothing", &found);
+}
+
+#[test]
+fn nothing_is_silenced_or_put_off() {
+    // Put together here, so that this file does not find itself.
+    let silent = [
+        format!("#[{}(", "allow"),
+        format!("#![{}(", "allow"),
+        format!("#[{}", "ignore"),
+        format!("TO{}", "DO"),
+    ];
+    let found: Vec<String> = sources()
+        .iter()
+        .flat_map(|(path, text)| {
+            text.lines()
+                .enumerate()
+                .filter(|(_, line)| silent.iter().any(|word| line.contains(word)))
+                .map(move |(n, line)| format!("{path}:{}: {}", n + 1, line.trim()))
+        })
+        .collect();
+    none(
+        "lints that are allowed without a reason, tests that are skipped, work put off",
+        &found,
+    );
+}
+
+/// Apple's devices take 401 from an MDM server as "you are no longer managed".
+#[test]
+fn th_01_the_device_edge_cannot_answer_401() {
+    let found: Vec<String> = files("checkin/src", ".rs")
+        .iter()
+        .flat_map(|(path, text)| {
+            code(text)
+                .filter(|(_, line)| line.contains("UNAUTHORIZED") || line.contains("from_u16(401"))
+                .map(move |(n, _)| format!("{path}:{n}"))
+        })
+        .collect();
+    none("401 at the device edge", &found);
+}
+
+#[test]
+fn both_databases_have_the_same_migrations() {
+    let names = |dialect: &str| -> Vec<String> {
+        files(&format!("migrations/{dialect}"), "")
+            .into_iter()
+            .map(|(path, _)| {
+                Path::new(&path)
+                    .file_name()
+                    .unwrap()
+                    .to_string_lossy()
+                    .into_owned()
+            })
+            .collect()
+    };
+    let sqlite = names("sqlite");
+    assert_eq!(sqlite, names("postgres"));
+    assert!(!sqlite.is_empty());
+    let embedded = fs::read_to_string(root().join("store/src/migrate.rs")).unwrap();
+    for name in sqlite {
+        let name = name.strip_suffix(".sql").unwrap();
+        assert_eq!(
+            embedded.matches(&format!("\"{name}\"")).count(),
+            2,
+            "store/src/migrate.rs embeds {name} for both"
+        );
+    }
+}
+
+/// A table's columns: name → (kind of value, may it be null).
+type Columns = BTreeMap<String, (&'static str, bool)>;
+
+/// SQLite has fewer types; this is what each of PostgreSQL's is there, and the only types that the schema uses.
+fn kind(declared: &str) -> &'static str {
+    match declared.to_ascii_lowercase().as_str() {
+        "integer" | "bigint" | "boolean" => "integer",
+        "text" => "text",
+        "blob" | "bytea" | "uuid" => "blob",
+        "real" | "double precision" => "real",
+        other => panic!("the schema uses a type that is not in the list: {other}"),
+    }
+}
+
+async fn sqlite_schema(url: &str) -> BTreeMap<String, Columns> {
+    use sqlx::{ConnectOptions, Row, sqlite::SqliteConnectOptions};
+    let mut connection = url
+        .parse::<SqliteConnectOptions>()
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
+    let rows = sqlx::query(
+        "SELECT m.name AS tbl, c.name AS col, c.type AS kind, c.\"notnull\" = 1 OR c.pk > 0 AS filled
+           FROM sqlite_master m, pragma_table_info(m.name) c
+          WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%' AND m.name <> '_sqlx_migrations'",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .unwrap();
+    let mut tables: BTreeMap<String, Columns> = BTreeMap::new();
+    for row in rows {
+        let column = (
+            kind(&row.get::<String, _>("kind")),
+            row.get::<i64, _>("filled") == 0,
+        );
+        tables
+            .entry(row.get("tbl"))
+            .or_default()
+            .insert(row.get("col"), column);
+    }
+    tables
+}
+
+async fn postgres_schema(url: &str) -> BTreeMap<String, Columns> {
+    use sqlx::{ConnectOptions, Row, postgres::PgConnectOptions};
+    let mut connection = url
+        .parse::<PgConnectOptions>()
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
+    let rows = sqlx::query(
+        "SELECT table_name::text AS tbl, column_name::text AS col, data_type::text AS kind, is_nullable = 'NO' AS filled
+           FROM information_schema.columns
+          WHERE table_schema = 'public' AND table_name <> '_sqlx_migrations'",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .unwrap();
+    let mut tables: BTreeMap<String, Columns> = BTreeMap::new();
+    for row in rows {
+        let column = (
+            kind(&row.get::<String, _>("kind")),
+            !row.get::<bool, _>("filled"),
+        );
+        tables
+            .entry(row.get("tbl"))
+            .or_default()
+            .insert(row.get("col"), column);
+    }
+    tables
+}
+
+#[tokio::test]
+async fn both_databases_have_the_same_schema() {
+    let sqlite = Database::new(Backend::Sqlite).await;
+    let postgres = Database::new(Backend::Postgres).await;
+    let ours = sqlite_schema(&sqlite.place.url).await;
+    let theirs = postgres_schema(&postgres.place.url).await;
+    assert!(ours.contains_key("enrollment"), "{:?}", ours.keys());
+    assert_eq!(
+        ours.keys().collect::<Vec<_>>(),
+        theirs.keys().collect::<Vec<_>>(),
+        "tables"
+    );
+    for (table, columns) in &ours {
+        assert_eq!(columns, &theirs[table], "columns of {table}");
+    }
+    sqlite.remove().await;
+    postgres.remove().await;
+}
