@@ -5,3 +5,4 @@
 
 pub mod key;
 pub mod seal;
+pub mod trust;

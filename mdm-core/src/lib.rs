@@ -5,6 +5,7 @@
 
 pub mod certificate;
 pub mod checkin;
+pub mod command;
 pub mod crypto;
 pub mod enrollment;
 pub mod hardware;

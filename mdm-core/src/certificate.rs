@@ -1,0 +1,394 @@
+//! What we read of an X.509 certificate (RFC 5280).
+
+use const_oid::db::rfc5280;
+use const_oid::db::rfc5912::{ID_CE_BASIC_CONSTRAINTS, ID_CE_EXT_KEY_USAGE, ID_CE_KEY_USAGE, ID_CE_SUBJECT_ALT_NAME};
+use der::asn1::{Ia5String, ObjectIdentifier, PrintableStringRef, TeletexStringRef, Utf8StringRef};
+use der::{Decode, Encode, Reader, SliceReader, Tagged};
+use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAltName};
+use x509_cert::name::Name;
+
+use crate::crypto::key::{KeyError, PublicKey, SignatureAlgorithm};
+use crate::ids::Fingerprint;
+use crate::time::Timestamp;
+
+/// `UID` of a distinguished name (RFC 4519 §2.39): an MDM push certificate carries its topic there.
+const USER_ID: ObjectIdentifier = ObjectIdentifier::new_unwrap("0.9.2342.19200300.100.1.1");
+/// `commonName` (RFC 5280).
+const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
+/// The `otherName` type of a Microsoft user principal name.
+const USER_PRINCIPAL_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.311.20.2.3");
+/// More certificates than any chain has.
+const MAX_CHAIN: usize = 64;
+
+/// The bytes are not a certificate that can be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CertificateError {
+    /// Not an X.509 certificate in DER.
+    #[error("this is not an X.509 certificate in DER")]
+    Malformed,
+    /// Not PEM, or no `CERTIFICATE` block in it.
+    #[error("this text holds no PEM certificate")]
+    NoPem,
+}
+
+/// One entry of a subject alternative name (RFC 5280 §4.2.1.6) of the kinds that an ACME payload can ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AltName {
+    /// `dNSName`.
+    Dns(String),
+    /// `rfc822Name`.
+    Email(String),
+    /// `uniformResourceIdentifier`.
+    Uri(String),
+    /// `otherName` of the type user principal name (Apple's `ntPrincipalName`).
+    UserPrincipal(String),
+}
+
+/// A certificate, parsed once; it keeps the bytes it was read from.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Certificate {
+    der: Vec<u8>,
+    parsed: x509_cert::Certificate,
+}
+
+impl std::fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Certificate")
+            .field("subject", &self.subject())
+            .field("serial", &self.serial_hex())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Certificate {
+    /// Reads one DER certificate with nothing after it.
+    pub fn from_der(der: &[u8]) -> Result<Self, CertificateError> {
+        let parsed = x509_cert::Certificate::from_der(der).map_err(|_| CertificateError::Malformed)?;
+        Ok(Self { der: der.to_vec(), parsed })
+    }
+
+    /// Reads the first certificate of a PEM text.
+    pub fn from_pem(pem: &str) -> Result<Self, CertificateError> {
+        pem_chain(pem)?.into_iter().next().ok_or(CertificateError::NoPem)
+    }
+
+    /// The bytes it was read from.
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// The certificate as PEM (RFC 7468).
+    ///
+    /// # Panics
+    /// Never: only a length beyond the machine's could not be encoded.
+    pub fn to_pem(&self) -> String {
+        der::pem::encode_string("CERTIFICATE", der::pem::LineEnding::LF, &self.der).expect("a certificate fits in PEM")
+    }
+
+    /// SHA-256 over the DER.
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(&self.der)
+    }
+
+    /// The first common name of the subject.
+    pub fn common_name(&self) -> Option<String> {
+        attribute(&self.parsed.tbs_certificate.subject, COMMON_NAME)
+    }
+
+    /// The `UID` attribute (0.9.2342.19200300.100.1.1) of the subject: the topic, in an MDM push certificate.
+    pub fn user_id(&self) -> Option<String> {
+        attribute(&self.parsed.tbs_certificate.subject, USER_ID)
+    }
+
+    /// The value of one attribute of the subject, by the dotted OID of its type.
+    pub fn subject_attribute(&self, oid: &str) -> Option<String> {
+        attribute(&self.parsed.tbs_certificate.subject, ObjectIdentifier::new(oid).ok()?)
+    }
+
+    /// The subject as text (RFC 4514), such as `CN=device,O=Example`.
+    pub fn subject(&self) -> String {
+        self.parsed.tbs_certificate.subject.to_string()
+    }
+
+    /// The issuer as text (RFC 4514).
+    pub fn issuer(&self) -> String {
+        self.parsed.tbs_certificate.issuer.to_string()
+    }
+
+    /// The first common name of the issuer.
+    pub fn issuer_common_name(&self) -> Option<String> {
+        attribute(&self.parsed.tbs_certificate.issuer, COMMON_NAME)
+    }
+
+    /// The issuer's name, encoded: what is compared with another certificate's subject.
+    pub fn issuer_der(&self) -> Vec<u8> {
+        self.parsed.tbs_certificate.issuer.to_der().unwrap_or_default()
+    }
+
+    /// The subject's name, encoded.
+    pub fn subject_der(&self) -> Vec<u8> {
+        self.parsed.tbs_certificate.subject.to_der().unwrap_or_default()
+    }
+
+    /// Whether `issuer`'s subject is this certificate's issuer, by name only.
+    pub fn names_as_issuer(&self, issuer: &Self) -> bool {
+        self.parsed.tbs_certificate.issuer == issuer.parsed.tbs_certificate.subject
+    }
+
+    /// The serial number in lower-case hexadecimal digits, without leading zero octets.
+    pub fn serial_hex(&self) -> String {
+        let bytes = self.parsed.tbs_certificate.serial_number.as_bytes();
+        match bytes {
+            [0, rest @ ..] if !rest.is_empty() => hex::encode(rest),
+            _ => hex::encode(bytes),
+        }
+    }
+
+    /// From when it is valid.
+    pub fn not_before(&self) -> Timestamp {
+        moment(self.parsed.tbs_certificate.validity.not_before)
+    }
+
+    /// Until when it is valid.
+    pub fn not_after(&self) -> Timestamp {
+        moment(self.parsed.tbs_certificate.validity.not_after)
+    }
+
+    /// Whether `now` lies within its validity (RFC 5280 §4.1.2.5: both ends included).
+    pub fn is_valid_at(&self, now: Timestamp) -> bool {
+        self.not_before() <= now && now <= self.not_after()
+    }
+
+    /// The extended key usages as dotted OIDs; `None` where the extension is missing (then any use is meant).
+    pub fn extended_key_usages(&self) -> Option<Vec<String>> {
+        let usages = ExtendedKeyUsage::from_der(self.extension_value(ID_CE_EXT_KEY_USAGE)?).ok()?;
+        Some(usages.0.iter().map(ToString::to_string).collect())
+    }
+
+    /// Whether the extended key usages name clientAuth (RFC 5280 §4.2.1.12); a missing extension is not enough (TH-08).
+    pub fn allows_client_auth(&self) -> bool {
+        self.has_usage(rfc5280::ID_KP_CLIENT_AUTH)
+    }
+
+    /// Whether the extended key usages name serverAuth.
+    pub fn allows_server_auth(&self) -> bool {
+        self.has_usage(rfc5280::ID_KP_SERVER_AUTH)
+    }
+
+    fn has_usage(&self, usage: ObjectIdentifier) -> bool {
+        self.extension_value(ID_CE_EXT_KEY_USAGE)
+            .and_then(|value| ExtendedKeyUsage::from_der(value).ok())
+            .is_some_and(|usages| usages.0.contains(&usage))
+    }
+
+    /// Whether it says that it is a CA (basic constraints), and may sign certificates where it has a key usage.
+    pub fn is_ca(&self) -> bool {
+        let ca = self.basic_constraints().is_some_and(|basic| basic.ca);
+        ca && match self.extension_value(ID_CE_KEY_USAGE) {
+            None => true,
+            Some(value) => KeyUsage::from_der(value).is_ok_and(|usage| usage.key_cert_sign()),
+        }
+    }
+
+    /// How many CAs may come below this one, where it is a CA and says so.
+    pub fn path_length(&self) -> Option<u8> {
+        self.basic_constraints()?.path_len_constraint
+    }
+
+    fn basic_constraints(&self) -> Option<BasicConstraints> {
+        BasicConstraints::from_der(self.extension_value(ID_CE_BASIC_CONSTRAINTS)?).ok()
+    }
+
+    /// The names of the subject alternative name extension that an ACME payload can ask for.
+    pub fn alt_names(&self) -> Vec<AltName> {
+        let Some(names) =
+            self.extension_value(ID_CE_SUBJECT_ALT_NAME).and_then(|value| SubjectAltName::from_der(value).ok())
+        else {
+            return Vec::new();
+        };
+        let text = Ia5String::to_string;
+        names
+            .0
+            .iter()
+            .filter_map(|name| match name {
+                GeneralName::DnsName(value) => Some(AltName::Dns(text(value))),
+                GeneralName::Rfc822Name(value) => Some(AltName::Email(text(value))),
+                GeneralName::UniformResourceIdentifier(value) => Some(AltName::Uri(text(value))),
+                GeneralName::OtherName(other) if other.type_id == USER_PRINCIPAL_NAME => {
+                    other.value.decode_as::<Utf8StringRef<'_>>().ok().map(|v| AltName::UserPrincipal(v.to_string()))
+                }
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The value of an extension (the content of its OCTET STRING), by its dotted OID.
+    pub fn extension(&self, oid: &str) -> Option<&[u8]> {
+        self.extension_value(ObjectIdentifier::new(oid).ok()?)
+    }
+
+    /// The dotted OIDs of the extensions that are marked critical.
+    pub fn critical_extensions(&self) -> Vec<String> {
+        self.parsed
+            .tbs_certificate
+            .extensions
+            .iter()
+            .flatten()
+            .filter(|extension| extension.critical)
+            .map(|extension| extension.extn_id.to_string())
+            .collect()
+    }
+
+    fn extension_value(&self, oid: ObjectIdentifier) -> Option<&[u8]> {
+        let extensions = self.parsed.tbs_certificate.extensions.as_ref()?;
+        extensions.iter().find(|extension| extension.extn_id == oid).map(|extension| extension.extn_value.as_bytes())
+    }
+
+    /// Whether an extension occurs twice, which RFC 5280 §4.2 forbids.
+    pub fn repeats_an_extension(&self) -> bool {
+        let extensions = self.parsed.tbs_certificate.extensions.as_deref().unwrap_or_default();
+        extensions
+            .iter()
+            .enumerate()
+            .any(|(at, extension)| extensions.iter().take(at).any(|earlier| earlier.extn_id == extension.extn_id))
+    }
+
+    /// The public key, if it is strong enough (TH-18).
+    pub fn public_key(&self) -> Result<PublicKey, KeyError> {
+        let spki = self.parsed.tbs_certificate.subject_public_key_info.to_der();
+        PublicKey::from_spki_der(&spki.map_err(|_| KeyError::Malformed)?)
+    }
+
+    /// The subject key identifier, where there is one.
+    pub fn subject_key_id(&self) -> Option<&[u8]> {
+        let value = self.extension("2.5.29.14")?;
+        der::asn1::OctetStringRef::from_der(value).ok().map(|id| id.as_bytes())
+    }
+
+    /// The signed part, octet for octet.
+    pub fn tbs_der(&self) -> &[u8] {
+        let read = || -> der::Result<&[u8]> {
+            let mut reader = SliceReader::new(&self.der)?;
+            let header = der::Header::decode(&mut reader)?;
+            SliceReader::new(reader.read_slice(header.length)?)?.tlv_bytes()
+        };
+        read().unwrap_or_default()
+    }
+
+    /// The signature over [`Self::tbs_der`] and its algorithm, if it is one that we know.
+    pub fn signature(&self) -> Option<(SignatureAlgorithm, &[u8])> {
+        // RFC 5280 §4.1.1.2: the two mentions of the algorithm must be equal.
+        if self.parsed.signature_algorithm != self.parsed.tbs_certificate.signature {
+            return None;
+        }
+        let algorithm = SignatureAlgorithm::from_identifier(&self.parsed.signature_algorithm)?;
+        Some((algorithm, self.parsed.signature.as_bytes()?))
+    }
+
+    pub(crate) fn parsed(&self) -> &x509_cert::Certificate {
+        &self.parsed
+    }
+}
+
+/// Reads every `CERTIFICATE` block of a PEM text, in order; text between the blocks is skipped.
+pub fn pem_chain(text: &str) -> Result<Vec<Certificate>, CertificateError> {
+    const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+    const END: &str = "-----END CERTIFICATE-----";
+    let mut chain = Vec::new();
+    let mut rest = text;
+    while let Some((_, block)) = rest.split_once(BEGIN) {
+        let (base64, after) = block.split_once(END).ok_or(CertificateError::NoPem)?;
+        let compact: String = base64.chars().filter(|c| !c.is_ascii_whitespace()).collect();
+        let der = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, compact)
+            .map_err(|_| CertificateError::NoPem)?;
+        chain.push(Certificate::from_der(&der)?);
+        if chain.len() > MAX_CHAIN {
+            return Err(CertificateError::Malformed);
+        }
+        rest = after;
+    }
+    if chain.is_empty() { Err(CertificateError::NoPem) } else { Ok(chain) }
+}
+
+fn attribute(name: &Name, oid: ObjectIdentifier) -> Option<String> {
+    let value = name.0.iter().flat_map(|rdn| rdn.0.iter()).find(|attribute| attribute.oid == oid).map(|a| &a.value)?;
+    match value.tag() {
+        der::Tag::Utf8String => value.decode_as::<Utf8StringRef<'_>>().ok().map(|s| s.to_string()),
+        der::Tag::PrintableString => value.decode_as::<PrintableStringRef<'_>>().ok().map(|s| s.to_string()),
+        der::Tag::Ia5String => value.decode_as::<der::asn1::Ia5StringRef<'_>>().ok().map(|s| s.to_string()),
+        der::Tag::TeletexString => value.decode_as::<TeletexStringRef<'_>>().ok().map(|s| s.to_string()),
+        _ => None,
+    }
+}
+
+fn moment(time: x509_cert::time::Time) -> Timestamp {
+    Timestamp::from_unix_seconds(i64::try_from(time.to_unix_duration().as_secs()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, PublicKeyData, SanType};
+
+    use super::*;
+
+    #[test]
+    fn the_parts_are_read() {
+        let mut params = CertificateParams::new(vec!["host.example".to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, "device");
+        params.distinguished_name.push(
+            DnType::CustomDnType(vec![0, 9, 2342, 19_200_300, 100, 1, 1]),
+            "com.apple.mgmt.External.0001",
+        );
+        params.subject_alt_names.push(SanType::Rfc822Name("a@example.org".try_into().unwrap()));
+        params.subject_alt_names.push(SanType::OtherName((
+            vec![1, 3, 6, 1, 4, 1, 311, 20, 2, 3],
+            "user@example.org".into(),
+        )));
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.not_before = time::OffsetDateTime::from_unix_timestamp(1_700_000_000).unwrap();
+        params.not_after = time::OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
+        params.serial_number = Some(vec![0xab, 0xcd].into());
+        let key = KeyPair::generate().unwrap();
+        let made = params.self_signed(&key).unwrap();
+
+        let read = Certificate::from_der(made.der()).unwrap();
+        assert_eq!(read.common_name().as_deref(), Some("device"));
+        assert_eq!(read.user_id().as_deref(), Some("com.apple.mgmt.External.0001"));
+        assert_eq!(read.serial_hex(), "abcd");
+        assert_eq!(read.not_before(), Timestamp::from_unix_seconds(1_700_000_000));
+        assert_eq!(read.not_after(), Timestamp::from_unix_seconds(1_800_000_000));
+        assert!(read.is_valid_at(Timestamp::from_unix_seconds(1_800_000_000)));
+        assert!(!read.is_valid_at(Timestamp::from_unix_seconds(1_800_000_001)));
+        assert!(read.allows_client_auth() && !read.allows_server_auth() && !read.is_ca());
+        assert_eq!(
+            read.alt_names(),
+            [
+                AltName::Dns("host.example".to_owned()),
+                AltName::Email("a@example.org".to_owned()),
+                AltName::UserPrincipal("user@example.org".to_owned()),
+            ]
+        );
+        assert_eq!(read.public_key().unwrap().spki_der(), key.subject_public_key_info());
+        let (algorithm, signature) = read.signature().unwrap();
+        let SignatureAlgorithm::Ecdsa(hash) = algorithm else { panic!("{algorithm:?}") };
+        assert_eq!(read.public_key().unwrap().verify(hash, read.tbs_der(), signature), Ok(()));
+        assert_eq!(Certificate::from_pem(&read.to_pem()), Ok(read.clone()));
+        assert_eq!(read.fingerprint(), Fingerprint::of(made.der()));
+    }
+
+    #[test]
+    fn a_chain_is_read_in_order_and_rubbish_is_refused() {
+        let one = |name: &str| {
+            let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+            params.self_signed(&KeyPair::generate().unwrap()).unwrap()
+        };
+        let (a, b) = (one("a"), one("b"));
+        let chain = pem_chain(&format!("first\n{}then\n{}", a.pem(), b.pem())).unwrap();
+        assert_eq!(chain.iter().map(Certificate::der).collect::<Vec<_>>(), [&a.der()[..], &b.der()[..]]);
+        assert_eq!(pem_chain(""), Err(CertificateError::NoPem));
+        assert_eq!(pem_chain("-----BEGIN CERTIFICATE-----\nAAAA"), Err(CertificateError::NoPem));
+        let trailing = [a.der().as_ref(), &[0]].concat();
+        assert_eq!(Certificate::from_der(&trailing), Err(CertificateError::Malformed));
+    }
+}
