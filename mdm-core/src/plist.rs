@@ -3,6 +3,7 @@
 //! `decode` is for bytes of strangers. Before the parser sees them, [`scan`] walks over them once and refuses everything
 //! that is not a plain XML property list in Apple's form: TH-19 to TH-23.
 
+pub mod fields;
 mod scan;
 
 pub use plist::{Dictionary, Value};
@@ -22,23 +23,11 @@ impl Limits {
     /// The deepest nesting that any limit can allow.
     pub const MAX_DEPTH: usize = 64;
     /// A check-in message: 1 MiB.
-    pub const CHECKIN: Self = Self {
-        bytes: 1 << 20,
-        depth: Self::MAX_DEPTH,
-        nodes: 100_000,
-    };
+    pub const CHECKIN: Self = Self { bytes: 1 << 20, depth: Self::MAX_DEPTH, nodes: 100_000 };
     /// A command's result: 16 MiB.
-    pub const REPORT: Self = Self {
-        bytes: 16 << 20,
-        depth: Self::MAX_DEPTH,
-        nodes: 100_000,
-    };
+    pub const REPORT: Self = Self { bytes: 16 << 20, depth: Self::MAX_DEPTH, nodes: 100_000 };
     /// What an operator uploads, a command or a profile: 5 MiB.
-    pub const API: Self = Self {
-        bytes: 5 << 20,
-        depth: Self::MAX_DEPTH,
-        nodes: 100_000,
-    };
+    pub const API: Self = Self { bytes: 5 << 20, depth: Self::MAX_DEPTH, nodes: 100_000 };
 }
 
 /// Why bytes were refused as a property list. Holds nothing of their content.
@@ -80,26 +69,18 @@ pub fn decode(bytes: &[u8], limits: Limits) -> Result<Value, PlistError> {
     let keys = scan::scan(bytes, limits)?;
     let value = Value::from_reader_xml(bytes).map_err(|_| PlistError::Value)?;
     // The parser lets the last of equal keys win; then fewer entries are left than keys were read (TH-22).
-    if entries(&value) == keys {
-        Ok(value)
-    } else {
-        Err(PlistError::DuplicateKey)
-    }
+    if entries(&value) == keys { Ok(value) } else { Err(PlistError::DuplicateKey) }
 }
 
 /// Reads an XML property list whose root is a dictionary, as every message is.
 pub fn decode_dictionary(bytes: &[u8], limits: Limits) -> Result<Dictionary, PlistError> {
-    decode(bytes, limits)?
-        .into_dictionary()
-        .ok_or(PlistError::Value)
+    decode(bytes, limits)?.into_dictionary().ok_or(PlistError::Value)
 }
 
 /// Writes an XML property list. Characters that XML cannot hold are left out of strings.
 pub fn encode(value: &Value) -> Vec<u8> {
     let mut out = Vec::new();
-    value
-        .to_writer_xml(&mut out)
-        .expect("writing into memory does not fail");
+    value.to_writer_xml(&mut out).expect("writing into memory does not fail");
     let unfit = |b: u8| b < 0x20 && !matches!(b, b'\t' | b'\n' | b'\r');
     if out.iter().any(|b| unfit(*b)) {
         out.retain(|b| !unfit(*b));
@@ -140,22 +121,13 @@ mod tests {
     fn what_apple_and_go_write_is_read() {
         let value = decode(format!("{HEAD}{GOOD}").as_bytes(), Limits::CHECKIN).unwrap();
         let dict = value.as_dictionary().unwrap();
-        assert_eq!(
-            dict.get("A & B").and_then(Value::as_string),
-            Some("it's <A>")
-        );
+        assert_eq!(dict.get("A & B").and_then(Value::as_string), Some("it's <A>"));
         assert_eq!(dict.get("d").and_then(Value::as_data), Some(&[0, 1, 2][..]));
         assert_eq!(dict.get("e").and_then(Value::as_string), Some(""));
-        assert_eq!(
-            dict.get("l").and_then(Value::as_array).map(Vec::len),
-            Some(4)
-        );
+        assert_eq!(dict.get("l").and_then(Value::as_array).map(Vec::len), Some(4));
         // without declaration and DOCTYPE, with a comment, with single quotes
         for head in ["", "<?xml version='1.0'?>", "<!-- made by hand -->\n"] {
-            assert!(
-                decode(format!("{head}{GOOD}").as_bytes(), Limits::CHECKIN).is_ok(),
-                "{head}"
-            );
+            assert!(decode(format!("{head}{GOOD}").as_bytes(), Limits::CHECKIN).is_ok(), "{head}");
         }
     }
 
@@ -166,20 +138,16 @@ mod tests {
         dict.insert("b".into(), Value::Data(vec![0; 300]));
         let back = decode(&encode(&Value::Dictionary(dict)), Limits::CHECKIN).unwrap();
         let back = back.into_dictionary().unwrap();
-        assert_eq!(
-            back.get("k<&\"'>").and_then(Value::as_string),
-            Some("v\u{1F600}\n")
-        );
-        assert_eq!(
-            back.get("b").and_then(Value::as_data).map(<[u8]>::len),
-            Some(300)
-        );
+        assert_eq!(back.get("k<&\"'>").and_then(Value::as_string), Some("v\u{1F600}\n"));
+        assert_eq!(back.get("b").and_then(Value::as_data).map(<[u8]>::len), Some(300));
     }
 
     #[test]
     fn th_19_entities_and_document_types() {
-        let bomb = "<!DOCTYPE plist [<!ENTITY a \"aaaaaaaa\"><!ENTITY b \"&a;&a;&a;\">]><plist><string>&b;</string></plist>";
-        let external = "<!DOCTYPE plist [<!ENTITY x SYSTEM \"file:///etc/passwd\">]><plist><string>&x;</string></plist>";
+        let bomb =
+            "<!DOCTYPE plist [<!ENTITY a \"aaaaaaaa\"><!ENTITY b \"&a;&a;&a;\">]><plist><string>&b;</string></plist>";
+        let external =
+            "<!DOCTYPE plist [<!ENTITY x SYSTEM \"file:///etc/passwd\">]><plist><string>&x;</string></plist>";
         let subset = "<!DOCTYPE plist PUBLIC \"-//Apple//DTD PLIST 1.0//EN\" \"http://www.apple.com/DTDs/PropertyList-1.0.dtd\" [<!ENTITY a \"b\">]><plist><true/></plist>";
         let other = "<!DOCTYPE plist SYSTEM \"http://example.com/x.dtd\"><plist><true/></plist>";
         for text in [bomb, external, subset, other] {
@@ -200,20 +168,15 @@ mod tests {
             "&LT;",
         ] {
             refused(&wrapped(&format!("<string>{entity}</string>")));
-            refused(&wrapped(&format!(
-                "<dict><key>{entity}</key><true/></dict>"
-            )));
+            refused(&wrapped(&format!("<dict><key>{entity}</key><true/></dict>")));
         }
     }
 
     #[test]
     fn th_20_attributes_and_namespaces() {
-        for inner in [
-            "<dict a=\"b\"/>",
-            "<string xml:space=\"preserve\">x</string>",
-            "<x:dict/>",
-            "<dict xmlns=\"u\"/>",
-        ] {
+        for inner in
+            ["<dict a=\"b\"/>", "<string xml:space=\"preserve\">x</string>", "<x:dict/>", "<dict xmlns=\"u\"/>"]
+        {
             refused(&wrapped(inner));
         }
         refused("<plist version=\"2.0\"><true/></plist>");
@@ -223,59 +186,34 @@ mod tests {
 
     #[test]
     fn th_21_binary_and_bombs() {
-        assert_eq!(
-            decode(b"bplist00\xd0\x08", Limits::CHECKIN),
-            Err(PlistError::Binary)
-        );
-        let deep = |n: usize| {
-            wrapped(&format!(
-                "{}<true/>{}",
-                "<array>".repeat(n),
-                "</array>".repeat(n)
-            ))
-        };
+        assert_eq!(decode(b"bplist00\xd0\x08", Limits::CHECKIN), Err(PlistError::Binary));
+        let deep = |n: usize| wrapped(&format!("{}<true/>{}", "<array>".repeat(n), "</array>".repeat(n)));
         assert_eq!(refused(&deep(200_000)), PlistError::TooLarge(1 << 20));
         // Under the byte limit too, the nesting is refused before anything recurses, closed or not.
+        assert_eq!(decode(deep(200_000).as_bytes(), Limits::REPORT), Err(PlistError::TooDeep(64)));
         assert_eq!(
-            decode(deep(200_000).as_bytes(), Limits::REPORT),
+            decode(wrapped(&"<array>".repeat(200_000)).as_bytes(), Limits::REPORT),
             Err(PlistError::TooDeep(64))
         );
         assert_eq!(
-            decode(
-                wrapped(&"<array>".repeat(200_000)).as_bytes(),
-                Limits::REPORT
-            ),
-            Err(PlistError::TooDeep(64))
-        );
-        assert_eq!(
-            decode(
-                wrapped(&"<dict><key>a</key>".repeat(200_000)).as_bytes(),
-                Limits::REPORT
-            ),
+            decode(wrapped(&"<dict><key>a</key>".repeat(200_000)).as_bytes(), Limits::REPORT),
             Err(PlistError::TooDeep(64))
         );
         assert!(decode(deep(64).as_bytes(), Limits::CHECKIN).is_ok());
         assert_eq!(refused(&deep(65)), PlistError::TooDeep(64));
         let wide = wrapped(&format!("<array>{}</array>", "<true/>".repeat(100_000)));
         assert_eq!(refused(&wide), PlistError::TooManyNodes(100_000));
-        assert_eq!(
-            refused(&" ".repeat((1 << 20) + 1)),
-            PlistError::TooLarge(1 << 20)
-        );
+        assert_eq!(refused(&" ".repeat((1 << 20) + 1)), PlistError::TooLarge(1 << 20));
     }
 
     #[test]
     fn th_22_two_readers_could_differ() {
         assert_eq!(
-            refused(&wrapped(
-                "<dict><key>UDID</key><string>a</string><key>UDID</key><string>b</string></dict>"
-            )),
+            refused(&wrapped("<dict><key>UDID</key><string>a</string><key>UDID</key><string>b</string></dict>")),
             PlistError::DuplicateKey
         );
         assert_eq!(
-            refused(&wrapped(
-                "<dict><key>UDID</key><string>a</string><key>&#85;DID</key><string>b</string></dict>"
-            )),
+            refused(&wrapped("<dict><key>UDID</key><string>a</string><key>&#85;DID</key><string>b</string></dict>")),
             PlistError::DuplicateKey
         );
         assert_eq!(
@@ -284,26 +222,14 @@ mod tests {
             )),
             PlistError::DuplicateKey
         );
-        let utf16: Vec<u8> = wrapped("<true/>")
-            .encode_utf16()
-            .flat_map(u16::to_le_bytes)
-            .collect();
-        assert!(matches!(
-            decode(&utf16, Limits::CHECKIN),
-            Err(PlistError::NotText(_))
-        ));
-        assert_eq!(
-            decode(b"\xEF\xBB\xBF<plist><true/></plist>", Limits::CHECKIN),
-            Err(PlistError::NotText(0))
-        );
+        let utf16: Vec<u8> = wrapped("<true/>").encode_utf16().flat_map(u16::to_le_bytes).collect();
+        assert!(matches!(decode(&utf16, Limits::CHECKIN), Err(PlistError::NotText(_))));
+        assert_eq!(decode(b"\xEF\xBB\xBF<plist><true/></plist>", Limits::CHECKIN), Err(PlistError::NotText(0)));
         assert!(matches!(
             decode(b"<plist><string>\xff</string></plist>", Limits::CHECKIN),
             Err(PlistError::NotText(15))
         ));
-        assert!(matches!(
-            refused("<plist><string>a\0b</string></plist>"),
-            PlistError::NotText(_)
-        ));
+        assert!(matches!(refused("<plist><string>a\0b</string></plist>"), PlistError::NotText(_)));
         for text in [
             "<?xml version=\"1.0\" encoding=\"UTF-16\"?><plist><true/></plist>",
             "<PLIST><true/></PLIST>",

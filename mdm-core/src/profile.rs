@@ -84,10 +84,7 @@ impl Profile {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Dictionary::new();
         insert_common(&mut out, "Configuration", &self.identifier, self.uuid);
-        out.insert(
-            "PayloadDisplayName".into(),
-            self.display_name.as_str().into(),
-        );
+        out.insert("PayloadDisplayName".into(), self.display_name.as_str().into());
         if let Some(organization) = &self.organization {
             out.insert("PayloadOrganization".into(), organization.as_str().into());
         }
@@ -122,10 +119,91 @@ fn insert_common(out: &mut Dictionary, payload_type: &str, identifier: &str, uui
 /// Each pair given here becomes an RDN of its own; `type` is `C`, `L`, `ST`, `O`, `OU`, `CN` or a dotted OID.
 pub fn subject_value(rdns: &[(String, String)]) -> Value {
     let rdn = |(kind, value): &(String, String)| {
-        Value::Array(vec![Value::Array(vec![
-            kind.as_str().into(),
-            value.as_str().into(),
-        ])])
+        Value::Array(vec![Value::Array(vec![kind.as_str().into(), value.as_str().into()])])
     };
     Value::Array(rdns.iter().map(rdn).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::golden;
+    use crate::secret::Secret;
+
+    fn id(n: u8) -> Uuid {
+        Uuid::from_bytes([n; 16])
+    }
+
+    fn identity() -> scep::ScepPayload {
+        scep::ScepPayload {
+            identifier: "org.example.mdm.identity".into(),
+            uuid: id(0xA1),
+            display_name: "Identity".into(),
+            url: "https://mdm.example.org/scep".into(),
+            name: Some("Assay".into()),
+            subject: vec![("O".into(), "Example".into()), ("CN".into(), "Device <&> 1".into())],
+            challenge: Secret::new("one-time".into()),
+            key_usage: scep::KeyUsage::SigningAndEncryption,
+            retries: 3,
+            retry_delay: 10,
+            ca_fingerprint: None,
+        }
+    }
+
+    fn management(mode: mdm::Mode, pinning: Vec<Uuid>) -> mdm::MdmPayload {
+        mdm::MdmPayload {
+            identifier: "org.example.mdm.mdm".into(),
+            uuid: id(0xB2),
+            identity: id(0xA1),
+            topic: "com.apple.mgmt.External.0a1b2c3d-0000-4000-8000-000000000001".into(),
+            server_url: "https://mdm.example.org/mdm/connect".into(),
+            check_in_url: "https://mdm.example.org/mdm/checkin".into(),
+            sign_message: true,
+            mode,
+            pinning,
+        }
+    }
+
+    fn profile(payloads: Vec<Payload>) -> Profile {
+        Profile {
+            identifier: "org.example.mdm".into(),
+            uuid: id(0xC3),
+            display_name: "Example management".into(),
+            organization: Some("Example".into()),
+            description: Some("Lets Example manage this device.".into()),
+            scope: Some(Scope::System),
+            removal_disallowed: false,
+            payloads,
+        }
+    }
+
+    #[test]
+    fn an_enrollment_profile_is_written_as_stored() {
+        let root = certificate_root::CertificateRoot {
+            identifier: "org.example.mdm.root".into(),
+            uuid: id(0xD4),
+            display_name: "Example root".into(),
+            der: vec![0x30, 0x03, 0x02, 0x01, 0x00],
+        };
+        let mdm = management(mdm::Mode::Device, vec![id(0xD4)]);
+        let device = profile(vec![root.into(), identity().into(), mdm.into()]);
+        golden::same("profile_enrollment_device", &device.encode());
+    }
+
+    #[test]
+    fn a_user_enrollment_profile_has_no_access_rights() {
+        let mode = mdm::Mode::User { managed_apple_id: "ada@example.org".into() };
+        let user = profile(vec![identity().into(), management(mode, vec![]).into()]);
+        let written = user.encode();
+        golden::same("profile_enrollment_user", &written);
+        assert!(!String::from_utf8_lossy(&written).contains("AccessRights"));
+    }
+
+    #[test]
+    fn the_common_keys_can_not_be_overwritten() {
+        let mut payload: Payload = identity().into();
+        payload.keys.insert("PayloadType".into(), "com.apple.mdm".into());
+        let Value::Dictionary(written) = payload.to_value() else { panic!("a payload is a dictionary") };
+        assert_eq!(written.get("PayloadType").and_then(Value::as_string), Some("com.apple.security.scep"));
+    }
 }

@@ -22,26 +22,15 @@ pub(super) fn scan(bytes: &[u8], limits: Limits) -> Result<usize, PlistError> {
     if let Some(at) = bytes.iter().position(|b| *b < 0x20 && !is_space(*b)) {
         return Err(PlistError::NotText(at));
     }
-    let mut scanner = Scanner {
-        bytes,
-        at: 0,
-        limits,
-        nodes: 0,
-        keys: 0,
-    };
+    let mut scanner = Scanner { bytes, at: 0, limits, nodes: 0, keys: 0 };
     scanner.document()?;
     Ok(scanner.keys)
 }
 
 /// Apple's public identifiers of the property list DTD, and where it says that the DTD is.
-const PUBLIC_IDS: [&[u8]; 2] = [
-    b"-//Apple//DTD PLIST 1.0//EN",
-    b"-//Apple Computer//DTD PLIST 1.0//EN",
-];
-const SYSTEM_IDS: [&[u8]; 2] = [
-    b"http://www.apple.com/DTDs/PropertyList-1.0.dtd",
-    b"https://www.apple.com/DTDs/PropertyList-1.0.dtd",
-];
+const PUBLIC_IDS: [&[u8]; 2] = [b"-//Apple//DTD PLIST 1.0//EN", b"-//Apple Computer//DTD PLIST 1.0//EN"];
+const SYSTEM_IDS: [&[u8]; 2] =
+    [b"http://www.apple.com/DTDs/PropertyList-1.0.dtd", b"https://www.apple.com/DTDs/PropertyList-1.0.dtd"];
 
 /// What is open around the place where the scanner stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -101,11 +90,7 @@ impl<'a> Scanner<'a> {
     }
 
     fn expect(&mut self, token: &[u8], what: &'static str) -> Result<(), PlistError> {
-        if self.take(token) {
-            Ok(())
-        } else {
-            Err(self.refuse(what))
-        }
+        if self.take(token) { Ok(()) } else { Err(self.refuse(what)) }
     }
 
     fn space(&mut self) -> bool {
@@ -161,11 +146,7 @@ impl<'a> Scanner<'a> {
         self.plist_attributes()?;
         self.content()?;
         self.misc()?;
-        if self.peek().is_none() {
-            Ok(())
-        } else {
-            Err(self.refuse("something after the plist element"))
-        }
+        if self.peek().is_none() { Ok(()) } else { Err(self.refuse("something after the plist element")) }
     }
 
     fn declaration(&mut self) -> Result<(), PlistError> {
@@ -266,11 +247,7 @@ impl<'a> Scanner<'a> {
                     if tag == Tag::Open {
                         depth += 1;
                         if let Some(slot) = open.get_mut(depth) {
-                            *slot = if name == b"dict" {
-                                Inside::Key
-                            } else {
-                                Inside::Array
-                            };
+                            *slot = if name == b"dict" { Inside::Key } else { Inside::Array };
                         }
                     }
                 }
@@ -331,14 +308,8 @@ impl<'a> Scanner<'a> {
 
     fn entity(&mut self) -> Result<(), PlistError> {
         const LONGEST: usize = 10;
-        let head = self
-            .rest()
-            .get(..LONGEST + 1)
-            .unwrap_or_else(|| self.rest());
-        let n = head
-            .iter()
-            .position(|b| *b == b';')
-            .ok_or_else(|| self.refuse("an unfinished entity"))?;
+        let head = self.rest().get(..LONGEST + 1).unwrap_or_else(|| self.rest());
+        let n = head.iter().position(|b| *b == b';').ok_or_else(|| self.refuse("an unfinished entity"))?;
         let good = match head.get(..n).unwrap_or_default() {
             b"lt" | b"gt" | b"amp" | b"apos" | b"quot" => true,
             [b'#', b'x', hex @ ..] => names_a_character(hex, 16),
@@ -356,15 +327,10 @@ impl<'a> Scanner<'a> {
 /// Whether the digits stand for a character that XML allows.
 fn names_a_character(digits: &[u8], radix: u32) -> bool {
     let digit = |b: &u8| char::from(*b).to_digit(radix);
-    let code = digits.iter().try_fold(0_u32, |sum, b| {
-        sum.checked_mul(radix)?.checked_add(digit(b)?)
-    });
+    let code = digits.iter().try_fold(0_u32, |sum, b| sum.checked_mul(radix)?.checked_add(digit(b)?));
     match code.and_then(char::from_u32) {
         Some(c) => {
-            !digits.is_empty()
-                && (c >= ' ' || matches!(c, '\t' | '\n' | '\r'))
-                && c != '\u{FFFE}'
-                && c != '\u{FFFF}'
+            !digits.is_empty() && (c >= ' ' || matches!(c, '\t' | '\n' | '\r')) && c != '\u{FFFE}' && c != '\u{FFFF}'
         }
         None => false,
     }

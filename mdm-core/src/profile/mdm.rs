@@ -50,10 +50,7 @@ pub struct MdmPayload {
 impl From<MdmPayload> for Payload {
     fn from(mdm: MdmPayload) -> Self {
         let mut keys = Dictionary::new();
-        keys.insert(
-            "IdentityCertificateUUID".into(),
-            uuid_text(mdm.identity).into(),
-        );
+        keys.insert("IdentityCertificateUUID".into(), uuid_text(mdm.identity).into());
         keys.insert("Topic".into(), mdm.topic.into());
         keys.insert("ServerURL".into(), mdm.server_url.into());
         keys.insert("CheckInURL".into(), mdm.check_in_url.into());
@@ -69,14 +66,8 @@ impl From<MdmPayload> for Payload {
             }
         }
         // per-user-connections can't be added by an update, so it is there from the start.
-        let capabilities = [
-            "com.apple.mdm.per-user-connections",
-            "com.apple.mdm.bootstraptoken",
-        ];
-        keys.insert(
-            "ServerCapabilities".into(),
-            Value::Array(capabilities.map(Value::from).to_vec()),
-        );
+        let capabilities = ["com.apple.mdm.per-user-connections", "com.apple.mdm.bootstraptoken"];
+        keys.insert("ServerCapabilities".into(), Value::Array(capabilities.map(Value::from).to_vec()));
         if !mdm.pinning.is_empty() {
             let uuids = || Value::Array(mdm.pinning.iter().map(|u| uuid_text(*u).into()).collect());
             keys.insert("ServerURLPinningCertificateUUIDs".into(), uuids());
