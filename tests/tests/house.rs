@@ -40,30 +40,17 @@ const ONLY_USED_BY: [(&str, &[&str]); 6] = [
 ];
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap()
-        .to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
 }
 
 /// Each workspace member with the names of its direct dependencies of every kind.
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
     let output = Command::new(env!("CARGO"))
-        .args([
-            "metadata",
-            "--no-deps",
-            "--offline",
-            "--format-version",
-            "1",
-        ])
+        .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
         .current_dir(root())
         .output()
         .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     metadata["packages"]
@@ -71,12 +58,7 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
         .unwrap()
         .iter()
         .map(|package| {
-            let used = package["dependencies"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|d| text(&d["name"]))
-                .collect();
+            let used = package["dependencies"].as_array().unwrap().iter().map(|d| text(&d["name"])).collect();
             (text(&package["name"]), used)
         })
         .collect()
@@ -91,11 +73,7 @@ fn files(folder: &str, end: &str) -> Vec<(String, String)> {
             if name == "target" || name.starts_with('.') {
                 continue;
             }
-            if path.is_dir() {
-                walk(&path, found)
-            } else {
-                found.push(path)
-            }
+            if path.is_dir() { walk(&path, found) } else { found.push(path) }
         }
     }
     let root = root();
@@ -107,13 +85,7 @@ fn files(folder: &str, end: &str) -> Vec<(String, String)> {
         .filter(|path| path.to_string_lossy().ends_with(end))
         .map(|path| {
             let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
-            (
-                path.strip_prefix(&root)
-                    .unwrap()
-                    .to_string_lossy()
-                    .into_owned(),
-                text,
-            )
+            (path.strip_prefix(&root).unwrap().to_string_lossy().into_owned(), text)
         })
         .collect()
 }
@@ -140,17 +112,10 @@ fn crates_depend_downwards_only() {
     let levels = BTreeMap::from(LEVELS);
     let dependencies = dependencies();
     let members: BTreeSet<&str> = dependencies.keys().map(String::as_str).collect();
-    assert_eq!(
-        members,
-        levels.keys().copied().collect(),
-        "every crate has its level here and in docs/architecture.md"
-    );
+    assert_eq!(members, levels.keys().copied().collect(), "every crate has its level here and in docs/architecture.md");
     let mut wrong = Vec::new();
     for (member, used) in &dependencies {
-        for name in used
-            .iter()
-            .filter(|name| levels.contains_key(name.as_str()))
-        {
+        for name in used.iter().filter(|name| levels.contains_key(name.as_str())) {
             if levels[name.as_str()] >= levels[member.as_str()] {
                 wrong.push(format!(
                     "{member} (level {}) uses {name} (level {})",
@@ -169,10 +134,7 @@ fn libraries_stay_behind_their_walls() {
     for (member, used) in dependencies() {
         for (name, allowed) in ONLY_USED_BY {
             if used.contains(name) && !allowed.contains(&member.as_str()) {
-                wrong.push(format!(
-                    "{member} uses {name}; only {} may",
-                    allowed.join(", ")
-                ));
+                wrong.push(format!("{member} uses {name}; only {} may", allowed.join(", ")));
             }
         }
         if member == "simulator" {
@@ -192,9 +154,7 @@ fn openssl_is_called_in_the_crypto_folder_only() {
         .iter()
         .filter(|(path, _)| !path.starts_with("mdm-core/src/crypto"))
         .flat_map(|(path, text)| {
-            code(text)
-                .filter(|(_, line)| line.contains("openssl::"))
-                .map(move |(n, _)| format!("{path}:{n}"))
+            code(text).filter(|(_, line)| line.contains("openssl::")).map(move |(n, _)| format!("{path}:{n}"))
         })
         .collect();
     none("openssl outside mdm-core/src/crypto", &found);
@@ -207,8 +167,7 @@ fn the_plist_crate_is_called_in_one_file_only() {
         .filter(|(path, _)| path != "mdm-core/src/plist.rs")
         .flat_map(|(path, text)| {
             // `plist::` is our own module where a file imports it as one.
-            let imports_ours =
-                text.contains("use crate::plist;") || text.contains("use crate::plist::{self");
+            let imports_ours = text.contains("use crate::plist;") || text.contains("use crate::plist::{self");
             code(text)
                 .filter(move |(_, line)| {
                     line.contains(" ::plist::")
@@ -222,25 +181,17 @@ fn the_plist_crate_is_called_in_one_file_only() {
                 .map(move |(n, line)| format!("{path}:{n}: {}", line.trim()))
         })
         .collect();
-    none(
-        "the plist crate outside mdm-core/src/plist.rs, which holds the limits",
-        &found,
-    );
+    none("the plist crate outside mdm-core/src/plist.rs, which holds the limits", &found);
 }
 
 #[test]
 fn no_file_is_named_after_nothing() {
-    let empty_words = [
-        "utils", "util", "helpers", "helper", "common", "manager", "misc",
-    ];
+    let empty_words = ["utils", "util", "helpers", "helper", "common", "manager", "misc"];
     let found: Vec<String> = sources()
         .into_iter()
         .map(|(path, _)| path)
         .filter(|path| {
-            Path::new(path)
-                .with_extension("")
-                .iter()
-                .any(|part| empty_words.contains(&&*part.to_string_lossy()))
+            Path::new(path).with_extension("").iter().any(|part| empty_words.contains(&&*part.to_string_lossy()))
         })
         .collect();
     none("files whose name says nothing", &found);
@@ -249,12 +200,8 @@ fn no_file_is_named_after_nothing() {
 #[test]
 fn nothing_is_silenced_or_put_off() {
     // Put together here, so that this file does not find itself.
-    let silent = [
-        format!("#[{}(", "allow"),
-        format!("#![{}(", "allow"),
-        format!("#[{}", "ignore"),
-        format!("TO{}", "DO"),
-    ];
+    let silent =
+        [format!("#[{}(", "allow"), format!("#![{}(", "allow"), format!("#[{}", "ignore"), format!("TO{}", "DO")];
     let found: Vec<String> = sources()
         .iter()
         .flat_map(|(path, text)| {
@@ -264,10 +211,7 @@ fn nothing_is_silenced_or_put_off() {
                 .map(move |(n, line)| format!("{path}:{}: {}", n + 1, line.trim()))
         })
         .collect();
-    none(
-        "lints that are allowed without a reason, tests that are skipped, work put off",
-        &found,
-    );
+    none("lints that are allowed without a reason, tests that are skipped, work put off", &found);
 }
 
 /// Apple's devices take 401 from an MDM server as "you are no longer managed".
@@ -289,13 +233,7 @@ fn both_databases_have_the_same_migrations() {
     let names = |dialect: &str| -> Vec<String> {
         files(&format!("migrations/{dialect}"), "")
             .into_iter()
-            .map(|(path, _)| {
-                Path::new(&path)
-                    .file_name()
-                    .unwrap()
-                    .to_string_lossy()
-                    .into_owned()
-            })
+            .map(|(path, _)| Path::new(&path).file_name().unwrap().to_string_lossy().into_owned())
             .collect()
     };
     let sqlite = names("sqlite");
@@ -304,11 +242,38 @@ fn both_databases_have_the_same_migrations() {
     let embedded = fs::read_to_string(root().join("store/src/migrate.rs")).unwrap();
     for name in sqlite {
         let name = name.strip_suffix(".sql").unwrap();
-        assert_eq!(
-            embedded.matches(&format!("\"{name}\"")).count(),
-            2,
-            "store/src/migrate.rs embeds {name} for both"
-        );
+        assert_eq!(embedded.matches(&format!("\"{name}\"")).count(), 2, "store/src/migrate.rs embeds {name} for both");
+    }
+}
+
+/// A migration's words with PostgreSQL's spelling and SQLite's made the same: types, truth values, counted ids.
+fn words(sql: &str) -> Vec<String> {
+    let text: String = sql.lines().map(|line| line.split("--").next().unwrap_or("").to_owned() + "\n").collect();
+    let spaced = text.replace(['(', ')', ',', ';'], " | ");
+    let spaced = spaced.replace("GENERATED ALWAYS AS IDENTITY", "").replace("AUTOINCREMENT", "").replace("STRICT", "");
+    spaced
+        .split_whitespace()
+        .map(|word| match word {
+            "BYTEA" | "UUID" => "BLOB".to_owned(),
+            "BIGINT" | "BOOLEAN" => "INTEGER".to_owned(),
+            "FALSE" => "0".to_owned(),
+            "TRUE" => "1".to_owned(),
+            other => other.to_owned(),
+        })
+        .collect()
+}
+
+/// Not only columns: checks, defaults, keys and indexes too.
+#[test]
+fn both_migrations_say_the_same() {
+    for (path, sqlite) in files("migrations/sqlite", ".sql") {
+        let other = path.replace("sqlite", "postgres");
+        let postgres = fs::read_to_string(root().join(&other)).unwrap();
+        let (sqlite, postgres) = (words(&sqlite), words(&postgres));
+        let at = sqlite.iter().zip(&postgres).position(|(a, b)| a != b).unwrap_or(sqlite.len().min(postgres.len()));
+        let near =
+            |words: &[String]| words.iter().skip(at.saturating_sub(8)).take(16).cloned().collect::<Vec<_>>().join(" ");
+        assert!(sqlite == postgres, "{path} and {other} differ:\n  {}\n  {}", near(&sqlite), near(&postgres));
     }
 }
 
@@ -328,12 +293,7 @@ fn kind(declared: &str) -> &'static str {
 
 async fn sqlite_schema(url: &str) -> BTreeMap<String, Columns> {
     use sqlx::{ConnectOptions, Row, sqlite::SqliteConnectOptions};
-    let mut connection = url
-        .parse::<SqliteConnectOptions>()
-        .unwrap()
-        .connect()
-        .await
-        .unwrap();
+    let mut connection = url.parse::<SqliteConnectOptions>().unwrap().connect().await.unwrap();
     let rows = sqlx::query(
         "SELECT m.name AS tbl, c.name AS col, c.type AS kind, c.\"notnull\" = 1 OR c.pk > 0 AS filled
            FROM sqlite_master m, pragma_table_info(m.name) c
@@ -344,26 +304,15 @@ async fn sqlite_schema(url: &str) -> BTreeMap<String, Columns> {
     .unwrap();
     let mut tables: BTreeMap<String, Columns> = BTreeMap::new();
     for row in rows {
-        let column = (
-            kind(&row.get::<String, _>("kind")),
-            row.get::<i64, _>("filled") == 0,
-        );
-        tables
-            .entry(row.get("tbl"))
-            .or_default()
-            .insert(row.get("col"), column);
+        let column = (kind(&row.get::<String, _>("kind")), row.get::<i64, _>("filled") == 0);
+        tables.entry(row.get("tbl")).or_default().insert(row.get("col"), column);
     }
     tables
 }
 
 async fn postgres_schema(url: &str) -> BTreeMap<String, Columns> {
     use sqlx::{ConnectOptions, Row, postgres::PgConnectOptions};
-    let mut connection = url
-        .parse::<PgConnectOptions>()
-        .unwrap()
-        .connect()
-        .await
-        .unwrap();
+    let mut connection = url.parse::<PgConnectOptions>().unwrap().connect().await.unwrap();
     let rows = sqlx::query(
         "SELECT table_name::text AS tbl, column_name::text AS col, data_type::text AS kind, is_nullable = 'NO' AS filled
            FROM information_schema.columns
@@ -374,14 +323,8 @@ async fn postgres_schema(url: &str) -> BTreeMap<String, Columns> {
     .unwrap();
     let mut tables: BTreeMap<String, Columns> = BTreeMap::new();
     for row in rows {
-        let column = (
-            kind(&row.get::<String, _>("kind")),
-            !row.get::<bool, _>("filled"),
-        );
-        tables
-            .entry(row.get("tbl"))
-            .or_default()
-            .insert(row.get("col"), column);
+        let column = (kind(&row.get::<String, _>("kind")), !row.get::<bool, _>("filled"));
+        tables.entry(row.get("tbl")).or_default().insert(row.get("col"), column);
     }
     tables
 }
@@ -393,11 +336,7 @@ async fn both_databases_have_the_same_schema() {
     let ours = sqlite_schema(&sqlite.place.url).await;
     let theirs = postgres_schema(&postgres.place.url).await;
     assert!(ours.contains_key("enrollment"), "{:?}", ours.keys());
-    assert_eq!(
-        ours.keys().collect::<Vec<_>>(),
-        theirs.keys().collect::<Vec<_>>(),
-        "tables"
-    );
+    assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>(), "tables");
     for (table, columns) in &ours {
         assert_eq!(columns, &theirs[table], "columns of {table}");
     }
