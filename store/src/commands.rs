@@ -35,7 +35,16 @@ pub struct Command {
 }
 
 from_row!(Command {
-    uuid, request_type, rendering, body_sealed, body_sha256, lane, coalescing_key, expires_at, created_by, created_at,
+    uuid,
+    request_type,
+    rendering,
+    body_sealed,
+    body_sha256,
+    lane,
+    coalescing_key,
+    expires_at,
+    created_by,
+    created_at,
 });
 
 macro_rules! command_columns {
@@ -53,7 +62,9 @@ pub async fn get(tx: &mut Tx, uuid: &CommandUuid) -> Result<Option<Command>> {
 /// Stores a command's body once; `false` when the UUID is taken already.
 pub async fn insert(tx: &mut Tx, command: &Command) -> Result<bool> {
     const INSERT: &str = concat!(
-        "INSERT INTO command (", command_columns!(), ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
+        "INSERT INTO command (",
+        command_columns!(),
+        ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
          ON CONFLICT (uuid) DO NOTHING"
     );
     let rows = run!(tx, c => sqlx::query(INSERT).bind(&command.uuid).bind(&command.request_type).bind(&command.rendering)
@@ -95,7 +106,9 @@ macro_rules! over_ids {
             }
         }
     };
-    ($tx:expr, $before:expr, $after:expr) => { over_ids!($tx, $before, $after, $after) };
+    ($tx:expr, $before:expr, $after:expr) => {
+        over_ids!($tx, $before, $after, $after)
+    };
 }
 
 /// What stands in the way of a target, or does not.
@@ -235,8 +248,16 @@ pub async fn content(tx: &mut Tx, id: EnrollmentId, seq: i64) -> Result<Option<C
 }
 
 /// Notes a delivery. Any other target that was sent and not answered goes back to `queued`, so that one is in progress at most (RG-03).
-pub async fn sent(tx: &mut Tx, id: EnrollmentId, seq: i64, others_sent: bool, rendered_sealed: Option<&[u8]>, now: Timestamp) -> Result<()> {
-    const BACK: &str = "UPDATE command_target SET state = 'queued' WHERE enrollment_id = $1 AND state = 'sent' AND seq <> $2";
+pub async fn sent(
+    tx: &mut Tx,
+    id: EnrollmentId,
+    seq: i64,
+    others_sent: bool,
+    rendered_sealed: Option<&[u8]>,
+    now: Timestamp,
+) -> Result<()> {
+    const BACK: &str =
+        "UPDATE command_target SET state = 'queued' WHERE enrollment_id = $1 AND state = 'sent' AND seq <> $2";
     const SENT: &str = "UPDATE command_target SET state = 'sent', sent_at = $3, first_sent_at = COALESCE(first_sent_at, $3), \
         deliveries = deliveries + 1, rendered_sealed = COALESCE($4, rendered_sealed) WHERE enrollment_id = $1 AND seq = $2";
     if others_sent {
@@ -278,8 +299,10 @@ pub async fn not_now(tx: &mut Tx, id: EnrollmentId, uuid: &CommandUuid, session:
 
 /// Counts a report that changes nothing, where its command is known for this enrollment.
 pub async fn extra_report(tx: &mut Tx, id: EnrollmentId, uuid: &CommandUuid) -> Result<bool> {
-    const EXTRA: &str = "UPDATE command_target SET extra_reports = extra_reports + 1 WHERE enrollment_id = $1 AND command_uuid = $2";
-    let rows = run!(tx, c => sqlx::query(EXTRA).bind(id.0).bind(uuid.as_str()).execute(c).await.map(|r| r.rows_affected()))?;
+    const EXTRA: &str =
+        "UPDATE command_target SET extra_reports = extra_reports + 1 WHERE enrollment_id = $1 AND command_uuid = $2";
+    let rows =
+        run!(tx, c => sqlx::query(EXTRA).bind(id.0).bind(uuid.as_str()).execute(c).await.map(|r| r.rows_affected()))?;
     Ok(rows == 1)
 }
 
@@ -363,8 +386,24 @@ pub struct Target {
 }
 
 from_row!(Target {
-    enrollment_id, seq, command_uuid, request_type, lane, state, why, queued_at, first_sent_at, sent_at, deliveries, not_now_at,
-    not_now_times, finished_at, error_chain, result_sealed, extra_reports, expires_at,
+    enrollment_id,
+    seq,
+    command_uuid,
+    request_type,
+    lane,
+    state,
+    why,
+    queued_at,
+    first_sent_at,
+    sent_at,
+    deliveries,
+    not_now_at,
+    not_now_times,
+    finished_at,
+    error_chain,
+    result_sealed,
+    extra_reports,
+    expires_at,
 });
 
 macro_rules! target_columns {
@@ -377,16 +416,25 @@ macro_rules! target_columns {
 /// One target.
 pub async fn target(tx: &mut Tx, id: EnrollmentId, uuid: &CommandUuid) -> Result<Option<Target>> {
     const GET: &str = concat!(
-        "SELECT ", target_columns!(), " FROM command_target t JOIN command c ON c.uuid = t.command_uuid \
+        "SELECT ",
+        target_columns!(),
+        " FROM command_target t JOIN command c ON c.uuid = t.command_uuid \
          WHERE t.enrollment_id = $1 AND t.command_uuid = $2"
     );
     Ok(run!(tx, c => sqlx::query_as(GET).bind(id.0).bind(uuid.as_str()).fetch_optional(c).await)?)
 }
 
 /// The targets of a command, by enrollment, after the enrollment `after`.
-pub async fn targets_of_command(tx: &mut Tx, uuid: &CommandUuid, after: Option<EnrollmentId>, limit: i64) -> Result<Vec<Target>> {
+pub async fn targets_of_command(
+    tx: &mut Tx,
+    uuid: &CommandUuid,
+    after: Option<EnrollmentId>,
+    limit: i64,
+) -> Result<Vec<Target>> {
     const LIST: &str = concat!(
-        "SELECT ", target_columns!(), " FROM command_target t JOIN command c ON c.uuid = t.command_uuid \
+        "SELECT ",
+        target_columns!(),
+        " FROM command_target t JOIN command c ON c.uuid = t.command_uuid \
          WHERE t.command_uuid = $1 AND t.enrollment_id > $2 ORDER BY t.enrollment_id LIMIT $3"
     );
     let after = after.map_or(Uuid::nil(), |id| id.0);
@@ -394,10 +442,36 @@ pub async fn targets_of_command(tx: &mut Tx, uuid: &CommandUuid, after: Option<E
 }
 
 /// The targets of an enrollment, newest first, before the sequence number `before`.
-pub async fn targets_of_enrollment(tx: &mut Tx, id: EnrollmentId, before: Option<i64>, limit: i64) -> Result<Vec<Target>> {
+pub async fn targets_of_enrollment(
+    tx: &mut Tx,
+    id: EnrollmentId,
+    before: Option<i64>,
+    limit: i64,
+) -> Result<Vec<Target>> {
     const LIST: &str = concat!(
-        "SELECT ", target_columns!(), " FROM command_target t JOIN command c ON c.uuid = t.command_uuid \
+        "SELECT ",
+        target_columns!(),
+        " FROM command_target t JOIN command c ON c.uuid = t.command_uuid \
          WHERE t.enrollment_id = $1 AND t.seq < $2 ORDER BY t.seq DESC LIMIT $3"
     );
     Ok(run!(tx, c => sqlx::query_as(LIST).bind(id.0).bind(before.unwrap_or(i64::MAX)).bind(limit).fetch_all(c).await)?)
+}
+
+/// What a command is, without its body: `RequestType`, how it is rendered, who enqueued it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kind {
+    /// `RequestType`.
+    pub request_type: String,
+    /// `plain`, or how the body is made at delivery (`acme`).
+    pub rendering: String,
+    /// Who enqueued it.
+    pub created_by: String,
+}
+
+from_row!(Kind { request_type, rendering, created_by });
+
+/// What the command with this UUID is.
+pub async fn kind(tx: &mut Tx, uuid: &CommandUuid) -> Result<Option<Kind>> {
+    const KIND: &str = "SELECT request_type, rendering, created_by FROM command WHERE uuid = $1";
+    Ok(run!(tx, c => sqlx::query_as(KIND).bind(uuid.as_str()).fetch_optional(c).await)?)
 }

@@ -98,10 +98,36 @@ pub(crate) struct Row {
 }
 
 from_row!(Row {
-    id, kind, channel, parent_id, udid, apple_enrollment_id, user_id, shared_ipad_user, user_short_name, user_long_name,
-    state, state_at, unenrolled_why, unenroll_requested_at, generation, topic, token_at, token_signed_at, push_dead_at,
-    awaiting_configuration, serial_number, product_name, model, model_name, device_name, os_version, build_version,
-    created_at, enrolled_at, last_seen_at,
+    id,
+    kind,
+    channel,
+    parent_id,
+    udid,
+    apple_enrollment_id,
+    user_id,
+    shared_ipad_user,
+    user_short_name,
+    user_long_name,
+    state,
+    state_at,
+    unenrolled_why,
+    unenroll_requested_at,
+    generation,
+    topic,
+    token_at,
+    token_signed_at,
+    push_dead_at,
+    awaiting_configuration,
+    serial_number,
+    product_name,
+    model,
+    model_name,
+    device_name,
+    os_version,
+    build_version,
+    created_at,
+    enrolled_at,
+    last_seen_at,
 });
 
 /// The columns of [`Row`] of the table alias `e`.
@@ -217,8 +243,11 @@ pub async fn get(tx: &mut Tx, id: EnrollmentId) -> Result<Option<Enrollment>> {
 pub async fn live_device(tx: &mut Tx, key: &DeviceKey) -> Result<Option<Enrollment>> {
     const BY_UDID: &str =
         concat!("SELECT ", columns!(), " FROM enrollment e WHERE e.udid = $1 AND e.state <> 'unenrolled'");
-    const BY_ENROLLMENT_ID: &str =
-        concat!("SELECT ", columns!(), " FROM enrollment e WHERE e.apple_enrollment_id = $1 AND e.state <> 'unenrolled'");
+    const BY_ENROLLMENT_ID: &str = concat!(
+        "SELECT ",
+        columns!(),
+        " FROM enrollment e WHERE e.apple_enrollment_id = $1 AND e.state <> 'unenrolled'"
+    );
     let (sql, value) = match key {
         DeviceKey::Udid(udid) => (BY_UDID, udid.as_str()),
         DeviceKey::EnrollmentId(id) => (BY_ENROLLMENT_ID, id.as_str()),
@@ -230,8 +259,11 @@ pub async fn live_device(tx: &mut Tx, key: &DeviceKey) -> Result<Option<Enrollme
 pub async fn newest_device(tx: &mut Tx, key: &DeviceKey) -> Result<Option<Enrollment>> {
     const BY_UDID: &str =
         concat!("SELECT ", columns!(), " FROM enrollment e WHERE e.udid = $1 ORDER BY e.id DESC LIMIT 1");
-    const BY_ENROLLMENT_ID: &str =
-        concat!("SELECT ", columns!(), " FROM enrollment e WHERE e.apple_enrollment_id = $1 ORDER BY e.id DESC LIMIT 1");
+    const BY_ENROLLMENT_ID: &str = concat!(
+        "SELECT ",
+        columns!(),
+        " FROM enrollment e WHERE e.apple_enrollment_id = $1 ORDER BY e.id DESC LIMIT 1"
+    );
     let (sql, value) = match key {
         DeviceKey::Udid(udid) => (BY_UDID, udid.as_str()),
         DeviceKey::EnrollmentId(id) => (BY_ENROLLMENT_ID, id.as_str()),
@@ -242,10 +274,13 @@ pub async fn newest_device(tx: &mut Tx, key: &DeviceKey) -> Result<Option<Enroll
 /// The live user-channel enrollment of this user on this device.
 pub async fn live_user(tx: &mut Tx, parent: EnrollmentId, key: &UserKey) -> Result<Option<Enrollment>> {
     const BY_ID: &str = concat!(
-        "SELECT ", columns!(), " FROM enrollment e WHERE e.parent_id = $1 AND e.user_id = $2 AND e.state <> 'unenrolled'"
+        "SELECT ",
+        columns!(),
+        " FROM enrollment e WHERE e.parent_id = $1 AND e.user_id = $2 AND e.state <> 'unenrolled'"
     );
     const BY_NAME: &str = concat!(
-        "SELECT ", columns!(),
+        "SELECT ",
+        columns!(),
         " FROM enrollment e WHERE e.parent_id = $1 AND e.shared_ipad_user = $2 AND e.state <> 'unenrolled'"
     );
     let (sql, value) = match key {
@@ -324,7 +359,13 @@ pub struct Claims<'a> {
 }
 
 /// Begins an enrollment (anew): facts from `Authenticate`, no push token, no escrow, the next generation when it is a repeat.
-pub async fn authenticated(tx: &mut Tx, id: EnrollmentId, again: bool, claims: &Claims<'_>, now: Timestamp) -> Result<()> {
+pub async fn authenticated(
+    tx: &mut Tx,
+    id: EnrollmentId,
+    again: bool,
+    claims: &Claims<'_>,
+    now: Timestamp,
+) -> Result<()> {
     const UPDATE: &str = "UPDATE enrollment SET state = 'authenticated', state_at = $2, unenrolled_why = NULL, \
         unenroll_requested_at = NULL, generation = generation + $3, topic = $4, push_token = NULL, push_magic = NULL, \
         token_at = NULL, token_signed_at = NULL, push_dead_at = NULL, unlock_token_sealed = NULL, \
@@ -370,7 +411,13 @@ pub struct Tokens<'a> {
 }
 
 /// Stores what `TokenUpdate` brought, and the state it leads to. The token lives again if APNs had called it dead.
-pub async fn token_update(tx: &mut Tx, id: EnrollmentId, state: EnrollmentState, tokens: &Tokens<'_>, now: Timestamp) -> Result<()> {
+pub async fn token_update(
+    tx: &mut Tx,
+    id: EnrollmentId,
+    state: EnrollmentState,
+    tokens: &Tokens<'_>,
+    now: Timestamp,
+) -> Result<()> {
     const UPDATE: &str = "UPDATE enrollment SET state = $2, state_at = $3, unenrolled_why = $4, topic = $5, push_token = $6, \
         push_magic = $7, token_at = $8, token_signed_at = $9, push_dead_at = NULL, awaiting_configuration = $10, \
         unlock_token_sealed = COALESCE($11, unlock_token_sealed), token_update_sealed = $12, \
@@ -426,19 +473,39 @@ struct GlanceRow {
 }
 
 from_row!(GlanceRow {
-    id, device_id, udid, apple_enrollment_id, state, unenroll_requested, not_before, not_after, retired, revoked, has_work,
+    id,
+    device_id,
+    udid,
+    apple_enrollment_id,
+    state,
+    unenroll_requested,
+    not_before,
+    not_after,
+    retired,
+    revoked,
+    has_work,
 });
 
 macro_rules! glance {
     ($speaker:literal, $from:literal) => {
         concat!(
-            "SELECT ", $speaker, ".id, d.id AS device_id, d.udid, d.apple_enrollment_id, ", $speaker, ".state, \
+            "SELECT ",
+            $speaker,
+            ".id, d.id AS device_id, d.udid, d.apple_enrollment_id, ",
+            $speaker,
+            ".state, \
              d.unenroll_requested_at IS NOT NULL AS unenroll_requested, i.not_before, i.not_after, \
              i.retired_at IS NOT NULL AS retired, i.revoked_at IS NOT NULL AS revoked, \
-             (EXISTS (SELECT 1 FROM command_target t WHERE t.enrollment_id = ", $speaker, ".id \
+             (EXISTS (SELECT 1 FROM command_target t WHERE t.enrollment_id = ",
+            $speaker,
+            ".id \
                       AND t.state IN ('queued', 'sent', 'not_now')) \
-              OR EXISTS (SELECT 1 FROM push_intent p WHERE p.enrollment_id = ", $speaker, ".id)) AS has_work \
-             FROM identity i JOIN enrollment d ON d.id = i.enrollment_id ", $from, " WHERE i.cert_sha256 = $1"
+              OR EXISTS (SELECT 1 FROM push_intent p WHERE p.enrollment_id = ",
+            $speaker,
+            ".id)) AS has_work \
+             FROM identity i JOIN enrollment d ON d.id = i.enrollment_id ",
+            $from,
+            " WHERE i.cert_sha256 = $1"
         )
     };
 }

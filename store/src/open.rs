@@ -172,7 +172,9 @@ async fn postgres(settings: &Settings) -> Result<PgPool> {
 
 async fn sqlite(settings: &Settings) -> Result<Pools> {
     let options = SqliteConnectOptions::from_str(&settings.url)
-        .map_err(|_| Error::Refused("store.url is not an SQLite URL such as sqlite:/var/lib/assay/assay.db".to_owned()))?
+        .map_err(|_| {
+            Error::Refused("store.url is not an SQLite URL such as sqlite:/var/lib/assay/assay.db".to_owned())
+        })?
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
@@ -206,7 +208,9 @@ async fn sqlite(settings: &Settings) -> Result<Pools> {
 fn only_server_of(database: &Path) -> Result<File> {
     let refused = |why: String| Error::Refused(format!("{}: {why}", database.display()));
     if let Some(kind) = network_file_system(database) {
-        return Err(refused(format!("lies on a network file system ({kind}), where SQLite can lose data; use a local disk or PostgreSQL")));
+        return Err(refused(format!(
+            "lies on a network file system ({kind}), where SQLite can lose data; use a local disk or PostgreSQL"
+        )));
     }
     let mut lock_path = database.as_os_str().to_owned();
     lock_path.push(".lock");

@@ -1,0 +1,136 @@
+//! Handing out the next command.
+
+use mdm_core::ids::{CommandUuid, EnrollmentId};
+use mdm_core::report::Status;
+use mdm_core::time::Timestamp;
+use store::Tx;
+use store::commands as rows;
+use store::events::NewEvent;
+
+use crate::choose::choose;
+use crate::{Context, Error, body_context, rendered_context};
+
+/// The command to hand out now.
+#[derive(Debug)]
+pub struct Picked {
+    /// Whose queue.
+    pub enrollment: EnrollmentId,
+    /// `CommandUUID`.
+    pub uuid: CommandUuid,
+    /// `RequestType`.
+    pub request_type: String,
+    /// What to send.
+    pub content: Content,
+    seq: i64,
+    others_sent: bool,
+}
+
+/// What a picked command holds.
+#[derive(Debug)]
+pub enum Content {
+    /// These bytes; the delivery is noted already.
+    Ready(Vec<u8>),
+    /// Parameters to render first; then call [`rendered`] or [`refuse`].
+    Render(Vec<u8>),
+}
+
+/// How many outstanding rows are looked at before all of them are: more than one only where commands were put off.
+const FIRST_LOOK: i64 = 16;
+
+/// Picks the next command for an enrollment after a report with this status, or nothing: the session ends.
+///
+/// Call it in the transaction of the report. A command whose content is [`Content::Ready`] counts as handed out.
+pub async fn next(
+    tx: &mut Tx,
+    ctx: &Context,
+    enrollment: EnrollmentId,
+    status: Status,
+    now: Timestamp,
+) -> Result<Option<Picked>, Error> {
+    let mut limit = FIRST_LOOK;
+    let (waiting, choice) = loop {
+        let waiting = rows::outstanding(tx, enrollment, now, limit).await?;
+        let session =
+            if waiting.iter().any(|row| row.state == "not_now") { rows::session(tx, enrollment).await? } else { 0 };
+        let choice = choose(&waiting, status, session, ctx.stall, now);
+        let saw_all = i64::try_from(waiting.len()).unwrap_or(i64::MAX) < limit;
+        let put_off = |seq| waiting.iter().any(|row| row.seq == seq && row.state == "not_now");
+        if saw_all || choice.deliver.is_some_and(|seq| !put_off(seq)) {
+            break (waiting, choice);
+        }
+        limit = i64::MAX;
+    };
+    for seq in &choice.stalled {
+        stall(tx, enrollment, *seq, &waiting, now).await?;
+    }
+    let Some(row) = choice.deliver.and_then(|seq| waiting.into_iter().find(|row| row.seq == seq)) else {
+        return Ok(None);
+    };
+    let uuid: CommandUuid = row.command_uuid.parse().map_err(|_| store::Error::Corrupt("command.uuid"))?;
+    let content = rows::content(tx, enrollment, row.seq).await?.ok_or(store::Error::Corrupt("command_target"))?;
+    let open = |context: &str, sealed: &[u8]| {
+        ctx.sealer
+            .open(context, sealed)
+            .map(|plain| plain.expose().clone())
+            .map_err(|source| Error::Sealed { uuid: uuid.clone(), source })
+    };
+    let ready = match (&content.rendered_sealed, content.rendering.as_str()) {
+        (Some(sealed), _) => Some(open(&rendered_context(enrollment, &uuid), sealed)?),
+        (None, "plain") => Some(open(&body_context(&uuid), &content.body_sealed)?),
+        (None, _) => None,
+    };
+    let content_now = match ready {
+        Some(bytes) => {
+            rows::sent(tx, enrollment, row.seq, choice.others_sent, None, now).await?;
+            Content::Ready(bytes)
+        }
+        None => Content::Render(open(&body_context(&uuid), &content.body_sealed)?),
+    };
+    Ok(Some(Picked {
+        enrollment,
+        uuid,
+        request_type: content.request_type,
+        content: content_now,
+        seq: row.seq,
+        others_sent: choice.others_sent,
+    }))
+}
+
+async fn stall(
+    tx: &mut Tx,
+    enrollment: EnrollmentId,
+    seq: i64,
+    waiting: &[rows::Outstanding],
+    now: Timestamp,
+) -> Result<(), Error> {
+    rows::end(tx, enrollment, seq, "stalled", "no report after repeated deliveries", now).await?;
+    let uuid = waiting.iter().find(|row| row.seq == seq).and_then(|row| row.command_uuid.parse().ok());
+    tracing::warn!(enrollment.id = %enrollment, command.uuid = ?uuid.as_ref().map(CommandUuid::as_str), "command stalled: the device gives no report for it");
+    store::events::record(
+        tx,
+        &NewEvent {
+            at: now,
+            kind: "command.stalled",
+            enrollment: Some(enrollment),
+            command: uuid.as_ref(),
+            actor: "server",
+            summary: "The device gives no report for this command; the queue goes on without it",
+            data: &serde_json::json!({}),
+        },
+    )
+    .await?;
+    Ok(())
+}
+
+/// Notes that a picked command was rendered to `body`, which is what a repeat of the delivery will send again (RG-03).
+pub async fn rendered(tx: &mut Tx, ctx: &Context, picked: &Picked, body: &[u8], now: Timestamp) -> Result<(), Error> {
+    let sealed = ctx.sealer.seal(&rendered_context(picked.enrollment, &picked.uuid), body, &ctx.random);
+    rows::sent(tx, picked.enrollment, picked.seq, picked.others_sent, Some(&sealed), now).await?;
+    Ok(())
+}
+
+/// Ends a picked command that must not be sent, with the reason; call [`next`] again after it.
+pub async fn refuse(tx: &mut Tx, picked: &Picked, why: &str, now: Timestamp) -> Result<(), Error> {
+    rows::end(tx, picked.enrollment, picked.seq, "refused", why, now).await?;
+    Ok(())
+}
