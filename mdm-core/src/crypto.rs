@@ -3,6 +3,12 @@
 //! Who does what: `ring` checks signatures (eight times faster than OpenSSL's whole-message calls), OpenSSL holds private
 //! keys, reads PKCS#12 and opens CMS envelopes, and the `cms` and `x509-cert` crates read the structures around both.
 
+pub mod cms_sign;
+pub mod cms_verify;
+pub mod csr;
+pub mod enveloped;
+pub mod issue;
 pub mod key;
+pub mod pkcs12;
 pub mod seal;
 pub mod trust;
