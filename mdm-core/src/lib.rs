@@ -15,6 +15,7 @@ pub mod ids;
 pub mod plist;
 pub mod profile;
 pub mod random;
+pub mod rate;
 pub mod report;
 pub mod secret;
 pub mod time;

@@ -78,6 +78,9 @@ pub fn decode_dictionary(bytes: &[u8], limits: Limits) -> Result<Dictionary, Pli
 }
 
 /// Writes an XML property list. Characters that XML cannot hold are left out of strings.
+///
+/// # Panics
+/// Never: writing into memory does not fail.
 pub fn encode(value: &Value) -> Vec<u8> {
     let mut out = Vec::new();
     value.to_writer_xml(&mut out).expect("writing into memory does not fail");

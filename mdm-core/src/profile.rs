@@ -159,6 +159,7 @@ mod tests {
             server_url: "https://mdm.example.org/mdm/connect".into(),
             check_in_url: "https://mdm.example.org/mdm/checkin".into(),
             sign_message: true,
+            use_development_apns: false,
             mode,
             pinning,
         }

@@ -77,9 +77,11 @@ fn th_03_exactly_one_of_udid_and_enrollment_id() {
     assert_eq!(checked_out_by(&[("UDID", s("")), enrollment.clone()]), Err(MessageError::DeviceKey));
     assert_eq!(checked_out_by(&[udid.clone(), enrollment_user.clone()]), Err(MessageError::UserKey));
     assert_eq!(checked_out_by(&[enrollment.clone(), user.clone()]), Err(MessageError::UserKey));
-    assert!(checked_out_by(&[udid.clone()]).is_ok_and(|s| s.channel() == Channel::Device));
+    assert!(checked_out_by(std::slice::from_ref(&udid)).is_ok_and(|s| s.channel() == Channel::Device));
     assert!(checked_out_by(&[udid, user]).is_ok_and(|s| s.channel() == Channel::User));
-    assert!(checked_out_by(&[enrollment.clone()]).is_ok_and(|s| matches!(s.device, DeviceKey::EnrollmentId(_))));
+    assert!(
+        checked_out_by(std::slice::from_ref(&enrollment)).is_ok_and(|s| matches!(s.device, DeviceKey::EnrollmentId(_)))
+    );
     assert!(checked_out_by(&[enrollment, enrollment_user]).is_ok_and(|s| s.channel() == Channel::User));
 }
 

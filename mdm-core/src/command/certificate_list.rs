@@ -13,7 +13,7 @@ pub struct CertificateList {
 impl CertificateList {
     pub(super) const REQUEST_TYPE: &str = "CertificateList";
 
-    pub(super) fn write(&self, command: &mut Dictionary) {
+    pub(super) fn write(self, command: &mut Dictionary) {
         command.insert("ManagedOnly".into(), self.managed_only.into());
     }
 }

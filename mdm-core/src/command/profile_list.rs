@@ -15,7 +15,7 @@ pub struct ProfileList {
 impl ProfileList {
     pub(super) const REQUEST_TYPE: &str = "ProfileList";
 
-    pub(super) fn write(&self, command: &mut Dictionary) {
+    pub(super) fn write(self, command: &mut Dictionary) {
         command.insert("ManagedOnly".into(), self.managed_only.into());
     }
 }

@@ -40,6 +40,8 @@ pub struct MdmPayload {
     pub check_in_url: String,
     /// `SignMessage`: whether the device sends `Mdm-Signature`, for servers behind a proxy that ends TLS.
     pub sign_message: bool,
+    /// `UseDevelopmentAPNS`: push by APNs' sandbox; written only where true.
+    pub use_development_apns: bool,
     /// The mode.
     pub mode: Mode,
     /// `ServerURLPinningCertificateUUIDs` and `CheckInURLPinningCertificateUUIDs`: certificate payloads of this profile,
@@ -56,6 +58,9 @@ impl From<MdmPayload> for Payload {
         keys.insert("CheckInURL".into(), mdm.check_in_url.into());
         keys.insert("SignMessage".into(), mdm.sign_message.into());
         keys.insert("CheckOutWhenRemoved".into(), true.into());
+        if mdm.use_development_apns {
+            keys.insert("UseDevelopmentAPNS".into(), true.into());
+        }
         match mdm.mode {
             Mode::Device => {
                 keys.insert("AccessRights".into(), ALL_ACCESS_RIGHTS.into());
