@@ -336,15 +336,13 @@ mod tests {
     fn the_parts_are_read() {
         let mut params = CertificateParams::new(vec!["host.example".to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, "device");
-        params.distinguished_name.push(
-            DnType::CustomDnType(vec![0, 9, 2342, 19_200_300, 100, 1, 1]),
-            "com.apple.mgmt.External.0001",
-        );
+        params
+            .distinguished_name
+            .push(DnType::CustomDnType(vec![0, 9, 2342, 19_200_300, 100, 1, 1]), "com.apple.mgmt.External.0001");
         params.subject_alt_names.push(SanType::Rfc822Name("a@example.org".try_into().unwrap()));
-        params.subject_alt_names.push(SanType::OtherName((
-            vec![1, 3, 6, 1, 4, 1, 311, 20, 2, 3],
-            "user@example.org".into(),
-        )));
+        params
+            .subject_alt_names
+            .push(SanType::OtherName((vec![1, 3, 6, 1, 4, 1, 311, 20, 2, 3], "user@example.org".into())));
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.not_before = time::OffsetDateTime::from_unix_timestamp(1_700_000_000).unwrap();
         params.not_after = time::OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();

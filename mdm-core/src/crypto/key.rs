@@ -22,9 +22,7 @@ pub enum KeyError {
     #[error("only RSA and ECDSA keys on P-256, P-384 and P-521 are used")]
     Unsupported,
     /// RSA below 2048 bits (or above 8192), or with a public exponent other than 65537.
-    #[error(
-        "an RSA key must have 2048 to 8192 bits and the public exponent 65537; this one has {bits} bits"
-    )]
+    #[error("an RSA key must have 2048 to 8192 bits and the public exponent 65537; this one has {bits} bits")]
     Weak {
         /// The length of the modulus.
         bits: usize,
@@ -67,9 +65,7 @@ impl Hash {
 
     /// The hash function that an OID names; MD5 and all others are `None`.
     pub fn from_oid(oid: ObjectIdentifier) -> Option<Self> {
-        [Self::Sha1, Self::Sha256, Self::Sha384, Self::Sha512]
-            .into_iter()
-            .find(|hash| hash.oid() == oid)
+        [Self::Sha1, Self::Sha256, Self::Sha384, Self::Sha512].into_iter().find(|hash| hash.oid() == oid)
     }
 
     /// The digest of `message`.
@@ -125,9 +121,7 @@ pub struct PrivateKey {
 
 impl std::fmt::Debug for PrivateKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PrivateKey")
-            .field("kind", &self.kind)
-            .finish_non_exhaustive()
+        f.debug_struct("PrivateKey").field("kind", &self.kind).finish_non_exhaustive()
     }
 }
 
@@ -135,9 +129,7 @@ impl PrivateKey {
     /// A new RSA key of `bits` (2048 to 8192) with the public exponent 65537.
     pub fn generate_rsa(bits: u32) -> Result<Self, KeyError> {
         if !(2048..=8192).contains(&bits) {
-            return Err(KeyError::Weak {
-                bits: bits as usize,
-            });
+            return Err(KeyError::Weak { bits: bits as usize });
         }
         Self::new(PKey::from_rsa(Rsa::generate(bits)?)?)
     }
@@ -151,8 +143,7 @@ impl PrivateKey {
     /// Reads the first private key of a PEM text (PKCS#8, PKCS#1 or SEC 1); encrypted PEM is refused.
     pub fn from_pem(pem: &[u8]) -> Result<Self, KeyError> {
         // The callback answers an encrypted key with an empty password, so that OpenSSL never asks a terminal.
-        let pkey =
-            PKey::private_key_from_pem_callback(pem, |_| Ok(0)).map_err(|_| KeyError::Malformed)?;
+        let pkey = PKey::private_key_from_pem_callback(pem, |_| Ok(0)).map_err(|_| KeyError::Malformed)?;
         Self::new(pkey)
     }
 
@@ -174,9 +165,7 @@ impl PrivateKey {
     /// The key as PKCS#8 in PEM, not encrypted.
     pub fn to_pkcs8_pem(&self) -> Result<Secret<String>, KeyError> {
         let pem = self.pkey.private_key_to_pem_pkcs8()?;
-        String::from_utf8(pem)
-            .map(Secret::new)
-            .map_err(|_| KeyError::Library)
+        String::from_utf8(pem).map(Secret::new).map_err(|_| KeyError::Library)
     }
 
     /// The key as PKCS#8 in DER, not encrypted.
@@ -227,22 +216,13 @@ pub struct BadSignature;
 impl PublicKey {
     /// Reads a `SubjectPublicKeyInfo` and refuses weak and unusual keys.
     pub fn from_spki_der(der: &[u8]) -> Result<Self, KeyError> {
-        use const_oid::db::rfc5912::{
-            ID_EC_PUBLIC_KEY, RSA_ENCRYPTION, SECP_256_R_1, SECP_384_R_1, SECP_521_R_1,
-        };
+        use const_oid::db::rfc5912::{ID_EC_PUBLIC_KEY, RSA_ENCRYPTION, SECP_256_R_1, SECP_384_R_1, SECP_521_R_1};
         let spki = SubjectPublicKeyInfoRef::from_der(der).map_err(|_| KeyError::Malformed)?;
-        let bits = spki
-            .subject_public_key
-            .as_bytes()
-            .ok_or(KeyError::Malformed)?;
+        let bits = spki.subject_public_key.as_bytes().ok_or(KeyError::Malformed)?;
         let kind = if spki.algorithm.oid == RSA_ENCRYPTION {
             rsa_kind(bits)?
         } else if spki.algorithm.oid == ID_EC_PUBLIC_KEY {
-            let (kind, length) = match spki
-                .algorithm
-                .parameters_oid()
-                .map_err(|_| KeyError::Unsupported)?
-            {
+            let (kind, length) = match spki.algorithm.parameters_oid().map_err(|_| KeyError::Unsupported)? {
                 SECP_256_R_1 => (KeyKind::P256, 65),
                 SECP_384_R_1 => (KeyKind::P384, 97),
                 SECP_521_R_1 => (KeyKind::P521, 133),
@@ -255,11 +235,7 @@ impl PublicKey {
         } else {
             return Err(KeyError::Unsupported);
         };
-        Ok(Self {
-            kind,
-            spki: der.to_vec(),
-            bits: bits.to_vec(),
-        })
+        Ok(Self { kind, spki: der.to_vec(), bits: bits.to_vec() })
     }
 
     /// What kind of key it is.
@@ -275,9 +251,7 @@ impl PublicKey {
     /// Checks a PKCS#1 v1.5 or ECDSA (DER) signature over `message`.
     pub fn verify(&self, hash: Hash, message: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
         let algorithm: &dyn VerificationAlgorithm = match (self.kind, hash) {
-            (KeyKind::Rsa { .. }, Hash::Sha1) => {
-                &signature::RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY
-            }
+            (KeyKind::Rsa { .. }, Hash::Sha1) => &signature::RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY,
             (KeyKind::Rsa { .. }, Hash::Sha256) => &signature::RSA_PKCS1_2048_8192_SHA256,
             (KeyKind::Rsa { .. }, Hash::Sha384) => &signature::RSA_PKCS1_2048_8192_SHA384,
             (KeyKind::Rsa { .. }, Hash::Sha512) => &signature::RSA_PKCS1_2048_8192_SHA512,
@@ -287,26 +261,14 @@ impl PublicKey {
             (KeyKind::P384, Hash::Sha384) => &signature::ECDSA_P384_SHA384_ASN1,
             _ => return self.verify_with_openssl(hash, message, signature),
         };
-        UnparsedPublicKey::new(algorithm, &self.bits)
-            .verify(message, signature)
-            .map_err(|_| BadSignature)
+        UnparsedPublicKey::new(algorithm, &self.bits).verify(message, signature).map_err(|_| BadSignature)
     }
 
     /// For the pairs that ring does not have: P-521, and ECDSA with SHA-1 or SHA-512.
-    fn verify_with_openssl(
-        &self,
-        hash: Hash,
-        message: &[u8],
-        signature: &[u8],
-    ) -> Result<(), BadSignature> {
-        let verified = PKey::public_key_from_der(&self.spki).and_then(|key| {
-            openssl::sign::Verifier::new(hash.openssl(), &key)?.verify_oneshot(signature, message)
-        });
-        if matches!(verified, Ok(true)) {
-            Ok(())
-        } else {
-            Err(BadSignature)
-        }
+    fn verify_with_openssl(&self, hash: Hash, message: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
+        let verified = PKey::public_key_from_der(&self.spki)
+            .and_then(|key| openssl::sign::Verifier::new(hash.openssl(), &key)?.verify_oneshot(signature, message));
+        if matches!(verified, Ok(true)) { Ok(()) } else { Err(BadSignature) }
     }
 }
 
@@ -367,9 +329,7 @@ impl SignatureAlgorithm {
 
 /// Whether the parameters of an `AlgorithmIdentifier` are absent or NULL.
 pub fn plain_parameters(id: &x509_cert::spki::AlgorithmIdentifierOwned) -> bool {
-    id.parameters
-        .as_ref()
-        .is_none_or(|any| any.to_der().is_ok_and(|der| der == [5, 0]))
+    id.parameters.as_ref().is_none_or(|any| any.to_der().is_ok_and(|der| der == [5, 0]))
 }
 
 #[cfg(test)]
@@ -378,18 +338,12 @@ mod tests {
 
     #[test]
     fn a_generated_key_signs_what_its_public_half_verifies() {
-        for key in [
-            PrivateKey::generate_rsa(2048).unwrap(),
-            PrivateKey::generate_p256().unwrap(),
-        ] {
+        for key in [PrivateKey::generate_rsa(2048).unwrap(), PrivateKey::generate_p256().unwrap()] {
             let public = PublicKey::from_spki_der(&key.public_spki_der().unwrap()).unwrap();
             for hash in [Hash::Sha256, Hash::Sha384, Hash::Sha512] {
                 let signature = key.sign(hash, b"message").unwrap();
                 assert_eq!(public.verify(hash, b"message", &signature), Ok(()));
-                assert_eq!(
-                    public.verify(hash, b"another", &signature),
-                    Err(BadSignature)
-                );
+                assert_eq!(public.verify(hash, b"another", &signature), Err(BadSignature));
             }
         }
     }
@@ -405,31 +359,16 @@ mod tests {
 
     #[test]
     fn th_18_weak_and_unusual_keys_are_refused() {
-        assert_eq!(
-            PrivateKey::generate_rsa(1024).unwrap_err(),
-            KeyError::Weak { bits: 1024 }
-        );
+        assert_eq!(PrivateKey::generate_rsa(1024).unwrap_err(), KeyError::Weak { bits: 1024 });
         let short = PKey::from_rsa(Rsa::generate(1024).unwrap()).unwrap();
-        assert_eq!(
-            PrivateKey::new(short).unwrap_err(),
-            KeyError::Weak { bits: 1024 }
-        );
+        assert_eq!(PrivateKey::new(short).unwrap_err(), KeyError::Weak { bits: 1024 });
         let three = openssl::bn::BigNum::from_u32(3).unwrap();
         let low_exponent = PKey::from_rsa(Rsa::generate_with_e(2048, &three).unwrap()).unwrap();
-        assert_eq!(
-            PrivateKey::new(low_exponent).unwrap_err(),
-            KeyError::Weak { bits: 2048 }
-        );
+        assert_eq!(PrivateKey::new(low_exponent).unwrap_err(), KeyError::Weak { bits: 2048 });
         let p192 = EcGroup::from_curve_name(Nid::X9_62_PRIME192V1).unwrap();
         let small_curve = PKey::from_ec_key(EcKey::generate(&p192).unwrap()).unwrap();
-        assert_eq!(
-            PrivateKey::new(small_curve).unwrap_err(),
-            KeyError::Unsupported
-        );
-        assert_eq!(
-            PrivateKey::new(PKey::generate_ed25519().unwrap()).unwrap_err(),
-            KeyError::Unsupported
-        );
+        assert_eq!(PrivateKey::new(small_curve).unwrap_err(), KeyError::Unsupported);
+        assert_eq!(PrivateKey::new(PKey::generate_ed25519().unwrap()).unwrap_err(), KeyError::Unsupported);
     }
 
     #[test]
@@ -441,10 +380,8 @@ mod tests {
     #[test]
     fn an_encrypted_pem_is_refused_without_asking_for_a_password() {
         let key = PrivateKey::generate_p256().unwrap();
-        let pem = key
-            .pkey()
-            .private_key_to_pem_pkcs8_passphrase(openssl::symm::Cipher::aes_256_cbc(), b"secret")
-            .unwrap();
+        let pem =
+            key.pkey().private_key_to_pem_pkcs8_passphrase(openssl::symm::Cipher::aes_256_cbc(), b"secret").unwrap();
         assert_eq!(PrivateKey::from_pem(&pem).unwrap_err(), KeyError::Malformed);
     }
 }

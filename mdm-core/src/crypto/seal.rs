@@ -16,7 +16,9 @@ const NONCE: usize = 12;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
     /// It was sealed with another key.
-    #[error("this value was sealed with key {sealed_with}, but the server has key {have}: give the server the key that the database was written with")]
+    #[error(
+        "this value was sealed with key {sealed_with}, but the server has key {have}: give the server the key that the database was written with"
+    )]
     OtherKey {
         /// Id of the key that the value was sealed with.
         sealed_with: String,

@@ -113,8 +113,7 @@ impl Trust {
         // The error of the most promising path is the one told: an expired authority rather than "unknown".
         let mut failure = TrustError::Unknown;
         for authority in self.by_subject.get(&below.issuer_der()).into_iter().flatten() {
-            match is_signed_by(below, &authority.key)
-                .and_then(|()| check_authority(&authority.certificate, now, depth))
+            match is_signed_by(below, &authority.key).and_then(|()| check_authority(&authority.certificate, now, depth))
             {
                 Ok(()) => return Ok(()),
                 Err(TrustError::Unknown) => {}
@@ -254,9 +253,10 @@ mod tests {
         KeyPair::from_pem(pem.expose()).unwrap()
     }
 
-    fn judge(trusted: &Ca, leaf: &Ca, between: &[Certificate]) -> Result<(), TrustError> {
+    fn judge(trusted: &Ca, leaf: &Ca, between: &[&Ca]) -> Result<(), TrustError> {
         let trust = Trust::new(vec![trusted.certificate.clone()]).unwrap();
-        trust.verify(&leaf.certificate, between, NOW, Purpose::DeviceIdentity)
+        let between: Vec<Certificate> = between.iter().map(|ca| ca.certificate.clone()).collect();
+        trust.verify(&leaf.certificate, &between, NOW, Purpose::DeviceIdentity)
     }
 
     #[test]
@@ -273,10 +273,9 @@ mod tests {
         let middle = below(&top, ca_params("middle"));
         let low = below(&middle, ca_params("low"));
         let leaf = below(&low, leaf_params());
-        let between = [middle.certificate.clone(), low.certificate.clone()];
-        assert_eq!(judge(&top, &leaf, &between), Ok(()));
-        assert_eq!(judge(&top, &leaf, &[low.certificate.clone(), middle.certificate.clone()]), Ok(()));
-        assert_eq!(judge(&top, &leaf, &[low.certificate.clone()]), Err(TrustError::Unknown));
+        assert_eq!(judge(&top, &leaf, &[&middle, &low]), Ok(()));
+        assert_eq!(judge(&top, &leaf, &[&low, &middle]), Ok(()));
+        assert_eq!(judge(&top, &leaf, &[&low]), Err(TrustError::Unknown));
     }
 
     #[test]
@@ -295,7 +294,7 @@ mod tests {
     fn th_08_a_stranger_with_the_same_name_is_refused() {
         let (ours, theirs) = (root(ca_params("root"), p256()), root(ca_params("root"), p256()));
         assert_eq!(judge(&ours, &below(&theirs, leaf_params()), &[]), Err(TrustError::Unknown));
-        assert_eq!(judge(&ours, &below(&theirs, leaf_params()), &[theirs.certificate.clone()]), Err(TrustError::Unknown));
+        assert_eq!(judge(&ours, &below(&theirs, leaf_params()), &[&theirs]), Err(TrustError::Unknown));
     }
 
     #[test]
@@ -303,7 +302,7 @@ mod tests {
         let ca = root(ca_params("root"), p256());
         let device = below(&ca, leaf_params());
         let forged = below(&device, leaf_params());
-        assert!(judge(&ca, &forged, &[device.certificate.clone()]).is_err());
+        assert!(judge(&ca, &forged, &[&device]).is_err());
         assert_eq!(Trust::new(vec![device.certificate]).unwrap_err(), TrustError::WrongUse);
     }
 
@@ -314,7 +313,7 @@ mod tests {
         let top = root(params, p256());
         let middle = below(&top, ca_params("middle"));
         let leaf = below(&middle, leaf_params());
-        assert_eq!(judge(&top, &leaf, &[middle.certificate.clone()]), Err(TrustError::WrongUse));
+        assert_eq!(judge(&top, &leaf, &[&middle]), Err(TrustError::WrongUse));
         assert_eq!(judge(&top, &below(&top, leaf_params()), &[]), Ok(()));
     }
 
