@@ -5,9 +5,14 @@
 //! Neither client retries: the loop does, so that both behave alike and nothing is sent that is not in a row.
 
 pub mod a2;
+pub mod cert;
 pub mod direct;
 mod outcome;
+mod pace;
+mod plan;
+pub mod run;
 pub mod schedule;
+mod topics;
 
 use std::time::Duration;
 
@@ -17,6 +22,8 @@ use mdm_core::time::Timestamp;
 use serde::Serialize;
 
 pub use outcome::Outcome;
+pub use run::{Pusher, Round, Settings};
+pub use topics::Client;
 
 /// How long APNs keeps a push for a device that sleeps (RG-18).
 pub const KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -59,6 +66,7 @@ pub trait Apns: Send + Sync {
 
 /// What goes wrong with push certificates and clients.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// A certificate or key that no TLS client can be built from.
     #[error("the push certificate and its key do not make a TLS client: {0}")]
@@ -66,4 +74,55 @@ pub enum Error {
     /// The host, port or CA of the push service is unusable.
     #[error("the push service's address cannot be used: {0}")]
     Endpoint(String),
+    /// The upload cannot be read, or is something else.
+    #[error("the upload is refused: {0}")]
+    Upload(String),
+    /// The private key is missing or unusable.
+    #[error("the private key is refused: {0}")]
+    Key(String),
+    /// Certificate and key do not belong together.
+    #[error("no certificate in the upload belongs to the private key in it")]
+    Mismatch,
+    /// The certificate is for something other than MDM.
+    #[error(
+        "the certificate's topic is {topic:?}, but a push certificate for MDM has one that begins with com.apple.mgmt."
+    )]
+    NotMdm {
+        /// Its topic.
+        topic: String,
+    },
+    /// The certificate has ended.
+    #[error("the certificate expired at {not_after}")]
+    Expired {
+        /// When.
+        not_after: Timestamp,
+    },
+    /// The certificate has not begun.
+    #[error("the certificate is not valid before {not_before}")]
+    NotYet {
+        /// When it begins.
+        not_before: Timestamp,
+    },
+    /// The topic is not that of a stored certificate: every enrolled device would be lost.
+    #[error(
+        "the certificate's topic is {topic}, but devices are enrolled with {existing}: renew that certificate instead of making another; force this only to add a topic"
+    )]
+    OtherTopic {
+        /// The topic uploaded.
+        topic: String,
+        /// The topics stored.
+        existing: String,
+    },
+    /// A stored key does not open.
+    #[error(transparent)]
+    Seal(#[from] mdm_core::crypto::seal::SealError),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+}
+
+impl store::Busy for Error {
+    fn is_busy(&self) -> bool {
+        matches!(self, Self::Store(e) if e.is_busy())
+    }
 }

@@ -173,6 +173,21 @@ pub async fn lease(tx: &mut Tx, lease: Lease) -> Result<Vec<Leased>> {
     Ok(rows)
 }
 
+/// Whether anything is due at `now` that nobody holds: the cheap question before [`lease`].
+pub async fn any_due(tx: &mut Tx, now: Timestamp) -> Result<bool> {
+    let row: Option<(i64,)> = run!(tx, c => sqlx::query_as(
+        "SELECT due_at FROM push_intent WHERE due_at <= $1 AND leased_until <= $1 ORDER BY due_at LIMIT 1")
+        .bind(now.0).fetch_optional(c).await)?;
+    Ok(row.is_some())
+}
+
+/// Takes a leased wish off the list, because its enrollment is over; nothing happens if it is no longer held.
+pub async fn discard(tx: &mut Tx, enrollment: EnrollmentId, lease: Uuid) -> Result<()> {
+    run!(tx, c => sqlx::query("DELETE FROM push_intent WHERE enrollment_id = $1 AND lease = $2")
+        .bind(enrollment.0).bind(lease).execute(c).await.map(drop))?;
+    Ok(())
+}
+
 /// What becomes of a leased wish.
 #[derive(Debug, Clone, Copy)]
 pub struct Settled<'a> {
