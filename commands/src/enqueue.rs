@@ -119,13 +119,13 @@ pub async fn enqueue(
     let targets: Vec<_> = ids.iter().map(|id| (*id, outcome(id))).collect();
     let fresh: Vec<_> = targets.iter().filter(|(_, o)| *o == TargetOutcome::Queued).map(|(id, _)| *id).collect();
     if !fresh.is_empty() {
-        let fresh = IdSet::new(&fresh);
+        let set = IdSet::new(&fresh);
         if let Some(key) = new.coalescing_key {
-            rows::supersede(tx, &fresh, key, &new.uuid, now).await?;
+            rows::supersede(tx, &set, key, &new.uuid, now).await?;
         }
-        rows::insert_targets(tx, &fresh, &command, now).await?;
+        rows::insert_targets(tx, &set, &command, now).await?;
         if new.push {
-            rows::push_due(tx, &fresh, now).await?;
+            store::push::due_many(tx, &fresh, now).await?;
             tx.wake(Wake::Push);
         }
     }

@@ -1,1 +1,66 @@
-fn main() {}
+//! The binary `assay`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "assay", version, about = "An Apple MDM server that gives each device the strongest ACME certificate its silicon can honour")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server.
+    Serve {
+        /// The configuration file.
+        #[arg(long, env = "ASSAY_CONFIG", default_value = "assay.toml")]
+        config: PathBuf,
+    },
+    /// Check the configuration, certificates, database and clock, and say what is wrong and what to do.
+    Check {
+        /// The configuration file.
+        #[arg(long, env = "ASSAY_CONFIG", default_value = "assay.toml")]
+        config: PathBuf,
+    },
+    /// Make an API token and print it, once.
+    Token(assay::token::Args),
+    /// Run a whole pilot on this machine: the real server, a simulated fleet, one ACME policy.
+    Pilot(assay::pilot::Args),
+    /// Drive simulated devices against a server.
+    Simulate(assay::simulate::Args),
+    /// Print the OpenAPI document of the REST API.
+    Openapi,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    assay::install_crypto();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            eprintln!("assay: cannot start: {e}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let done = runtime.block_on(async {
+        match cli.command {
+            Command::Serve { config } => assay::serve::run(&config).await.map(|()| ExitCode::SUCCESS),
+            Command::Check { config } => Ok(assay::check::run(&config).await),
+            Command::Token(args) => assay::token::run(&args).await.map(|()| ExitCode::SUCCESS),
+            Command::Pilot(args) => assay::pilot::run(args).await,
+            Command::Simulate(args) => assay::simulate::run(args).await,
+            Command::Openapi => {
+                println!("{}", api::openapi());
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    });
+    done.unwrap_or_else(|e| {
+        eprintln!("assay: {e:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -169,19 +169,6 @@ pub async fn insert_targets(tx: &mut Tx, ids: &IdSet, command: &Command, now: Ti
     Ok(rows)
 }
 
-/// Writes the wish to wake each of these enrollments: one row per enrollment, however many commands wait (RG-16).
-pub async fn push_due(tx: &mut Tx, ids: &IdSet, now: Timestamp) -> Result<()> {
-    let sql = over_ids!(
-        tx,
-        "INSERT INTO push_intent (enrollment_id, due_at, created_at) SELECT e.id, $2, $2 FROM enrollment e WHERE e.id IN (",
-        ") ON CONFLICT (enrollment_id) DO UPDATE SET attempt = 0, version = push_intent.version + 1, \
-         due_at = CASE WHEN push_intent.due_at < excluded.due_at AND push_intent.leased_until > excluded.due_at \
-         THEN push_intent.due_at ELSE excluded.due_at END"
-    );
-    run!(tx, c => sqlx::query(sql).bind(&ids.0).bind(now.0).execute(c).await.map(|_| ()))?;
-    Ok(())
-}
-
 /// The outstanding target that could be handed out, with what decides whether it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outstanding {

@@ -1,0 +1,453 @@
+//! The configuration: one TOML file. Every key is optional with a working default, except `public_url`; unknown keys
+//! are refused; secrets are read from files.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+use url::Url;
+
+/// All settings.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// How devices reach the server, such as `https://mdm.example.com`. Becomes part of every enrollment profile and can
+    /// never change for an enrolled device.
+    pub public_url: Url,
+    /// Where the server keeps what it makes itself: the SQLite file and the sealing key.
+    #[serde(default = "default_data_dir")]
+    pub data_dir: PathBuf,
+    /// The organization's name, shown on enrollment pages and in profiles.
+    #[serde(default = "default_organization")]
+    pub organization: String,
+    /// Where the server listens.
+    #[serde(default)]
+    pub listen: Listen,
+    /// The device listener's certificate.
+    #[serde(default)]
+    pub tls: Tls,
+    /// The database.
+    #[serde(default)]
+    pub store: Store,
+    /// The key that seals secrets at rest.
+    #[serde(default)]
+    pub seal: Seal,
+    /// The identity certificates of devices.
+    #[serde(default)]
+    pub identity: Identity,
+    /// The `Mdm-Signature` header.
+    #[serde(default)]
+    pub mdm_signature: MdmSignature,
+    /// A proxy that ends TLS in front of the server.
+    #[serde(default)]
+    pub proxy: Proxy,
+    /// The built-in SCEP server.
+    #[serde(default)]
+    pub scep: Scep,
+    /// Enrollment profiles and links.
+    #[serde(default)]
+    pub enroll: Enroll,
+    /// The identity that signs configuration profiles.
+    #[serde(default)]
+    pub profile_signing: ProfileSigning,
+    /// APNs.
+    #[serde(default)]
+    pub push: Push,
+    /// The log.
+    #[serde(default)]
+    pub log: Log,
+}
+
+/// Where the server listens. Three listeners, so that exposing one cannot expose another.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Listen {
+    /// Devices: check-in, polls, SCEP, enrollment pages.
+    pub device: SocketAddr,
+    /// Operators: the REST API. Served with the same certificate as the device listener.
+    pub operator: SocketAddr,
+    /// Health and metrics, without TLS; keep it on loopback or an internal network.
+    pub health: SocketAddr,
+    /// Most connections at a time on the device listener.
+    pub max_connections: usize,
+    /// Most connections at a time from one address. A proxy listed in `proxy.trusted_peers` is not limited.
+    pub max_connections_per_ip: usize,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self {
+            device: SocketAddr::from(([0, 0, 0, 0], 8443)),
+            operator: SocketAddr::from(([127, 0, 0, 1], 8444)),
+            health: SocketAddr::from(([127, 0, 0, 1], 8445)),
+            max_connections: 20_000,
+            max_connections_per_ip: 512,
+        }
+    }
+}
+
+/// The device listener's certificate. Files are read again when they change; no restart is needed.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    /// PEM: the server's certificate, then its intermediates.
+    pub certificate_file: Option<PathBuf>,
+    /// PEM: the key of the certificate.
+    pub key_file: Option<PathBuf>,
+    /// PEM: CA certificates that devices do not trust by themselves (a private CA); put into enrollment profiles.
+    pub anchors_file: Option<PathBuf>,
+    /// `true`: no TLS here, because a proxy in front ends it. Then identities come by `Mdm-Signature` or the proxy's header.
+    pub off: bool,
+}
+
+/// The database.
+#[derive(Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Store {
+    /// `sqlite:/path/assay.db` or `postgres://…`. Default: `assay.db` in `data_dir`.
+    pub url: Option<String>,
+    /// File that holds the URL, where it has a password.
+    pub url_file: Option<PathBuf>,
+    /// Most connections.
+    pub max_connections: Option<u32>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("url_file", &self.url_file).finish_non_exhaustive()
+    }
+}
+
+/// The key that seals secrets at rest.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Seal {
+    /// File with 32 bytes as 64 hexadecimal digits. Default: `seal.key` in `data_dir`, made at the first start.
+    pub key_file: Option<PathBuf>,
+}
+
+/// The identity certificates of devices.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Identity {
+    /// Days that a certificate of the built-in CA is valid; at most 365.
+    pub lifetime_days: u32,
+    /// PEM: CA certificates of identities that are issued elsewhere.
+    pub external_ca_file: Option<PathBuf>,
+    /// How an external identity is tied to a device.
+    pub external_match: ExternalMatch,
+}
+
+impl Default for Identity {
+    fn default() -> Self {
+        Self { lifetime_days: 365, external_ca_file: None, external_match: ExternalMatch::Record }
+    }
+}
+
+/// How an external identity is tied to a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExternalMatch {
+    /// An issuance record was imported for the certificate.
+    Record,
+    /// Or the certificate's common name is the device's UDID, serial number or EnrollmentID.
+    Subject,
+}
+
+/// The `Mdm-Signature` header.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MdmSignature {
+    /// What to do with SHA-1 digests: `log` (accept and count), `accept` or `refuse`.
+    pub sha1: Sha1,
+    /// Refuse a `signingTime` that is further than `skew_hours` away, instead of logging it.
+    pub strict: bool,
+    /// Hours that a `signingTime` may be away.
+    pub skew_hours: u32,
+}
+
+impl Default for MdmSignature {
+    fn default() -> Self {
+        Self { sha1: Sha1::Log, strict: false, skew_hours: 24 }
+    }
+}
+
+/// What to do with SHA-1 digests in `Mdm-Signature`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sha1 {
+    /// Accept, count and log.
+    Log,
+    /// Accept.
+    Accept,
+    /// Refuse.
+    Refuse,
+}
+
+/// A proxy that ends TLS in front of the server.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Proxy {
+    /// Addresses that are believed about the client certificate and the client's address. Default: none.
+    pub trusted_peers: Vec<IpAddr>,
+    /// Header in which they hand on the client certificate: RFC 9440 (`Client-Cert`) or URL-escaped PEM (nginx).
+    pub certificate_header: Option<String>,
+    /// Header in which they hand on the client's address, such as `X-Forwarded-For` (its last entry counts).
+    pub address_header: Option<String>,
+}
+
+/// The built-in SCEP server.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Scep {
+    /// Answer DES, 3DES and SHA-1 messages in kind. Weak: only for old clients and simulators.
+    pub legacy: bool,
+    /// Minutes that a challenge lives; at most 60.
+    pub challenge_minutes: u32,
+}
+
+impl Default for Scep {
+    fn default() -> Self {
+        Self { legacy: false, challenge_minutes: 60 }
+    }
+}
+
+/// Enrollment profiles and links.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Enroll {
+    /// CMS-sign enrollment profiles.
+    pub sign_profile: bool,
+    /// `PayloadIdentifier` of the enrollment profile; must not change once devices are enrolled. Default: the host of
+    /// `public_url` backwards, and `enrollment`.
+    pub profile_identifier: Option<String>,
+    /// Let devices put an `Mdm-Signature` on each request (`SignMessage`).
+    pub sign_message: bool,
+    /// Tell APNs' sandbox from production (`UseDevelopmentAPNS`); keep false with certificates of Apple's push portal.
+    pub use_development_apns: bool,
+}
+
+impl Default for Enroll {
+    fn default() -> Self {
+        Self {
+            sign_profile: true,
+            profile_identifier: None,
+            sign_message: true,
+            use_development_apns: false,
+        }
+    }
+}
+
+/// The identity that signs configuration profiles. Default: one that the built-in CA issues.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProfileSigning {
+    /// PEM: the signing certificate, then its intermediates.
+    pub certificate_file: Option<PathBuf>,
+    /// PEM: its key, RSA or ECDSA.
+    pub key_file: Option<PathBuf>,
+}
+
+/// APNs.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Push {
+    /// `a2` speaks to Apple's hosts; `direct` can be given another host, port or CA.
+    pub client: PushClient,
+    /// `direct` only: where APNs is. Default: Apple's production host.
+    pub url: Option<Url>,
+    /// `direct` only: PEM of the CA that signed the host's certificate, instead of the public ones.
+    pub ca_file: Option<PathBuf>,
+    /// Most pushes per second.
+    pub per_second: u32,
+}
+
+impl Default for Push {
+    fn default() -> Self {
+        Self { client: PushClient::A2, url: None, ca_file: None, per_second: 200 }
+    }
+}
+
+/// Which APNs client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PushClient {
+    /// The a2 crate.
+    A2,
+    /// Our own HTTP/2 client.
+    Direct,
+}
+
+/// The log.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// `text` or `json`.
+    pub format: LogFormat,
+    /// What is logged, such as `info` or `info,checkin=debug`.
+    pub filter: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, filter: "info".to_owned() }
+    }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+fn default_data_dir() -> PathBuf {
+    PathBuf::from("assay-data")
+}
+
+fn default_organization() -> String {
+    "Assay".to_owned()
+}
+
+impl Config {
+    /// Reads and checks a file. Relative paths in it are taken from the file's folder.
+    pub fn load(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let mut config = Self::parse(&text).with_context(|| format!("{} is not right", path.display()))?;
+        let base = path.parent().unwrap_or(Path::new("."));
+        config.anchor_paths(base);
+        Ok(config)
+    }
+
+    /// Parses and checks a configuration.
+    pub fn parse(text: &str) -> Result<Self> {
+        let config: Self = toml::from_str(text)?;
+        config.checked()
+    }
+
+    fn checked(self) -> Result<Self> {
+        if self.public_url.scheme() != "https" {
+            bail!("public_url must begin with https:// (Apple devices accept nothing else)");
+        }
+        if self.public_url.host_str().is_none() || self.public_url.path() != "/" || self.public_url.query().is_some() {
+            bail!("public_url must be scheme, host and perhaps a port, such as https://mdm.example.com");
+        }
+        if self.tls.certificate_file.is_some() != self.tls.key_file.is_some() {
+            bail!("tls.certificate_file and tls.key_file belong together: give both or none");
+        }
+        if self.tls.off && self.tls.certificate_file.is_some() {
+            bail!("tls.off = true and tls.certificate_file exclude each other");
+        }
+        if self.store.url.is_some() && self.store.url_file.is_some() {
+            bail!("store.url and store.url_file exclude each other");
+        }
+        if self.profile_signing.certificate_file.is_some() != self.profile_signing.key_file.is_some() {
+            bail!("profile_signing.certificate_file and profile_signing.key_file belong together: give both or none");
+        }
+        if !(1..=365).contains(&self.identity.lifetime_days) {
+            bail!("identity.lifetime_days must be 1 to 365");
+        }
+        if !(1..=60).contains(&self.scep.challenge_minutes) {
+            bail!("scep.challenge_minutes must be 1 to 60");
+        }
+        if self.proxy.certificate_header.is_some() && self.proxy.trusted_peers.is_empty() {
+            bail!("proxy.certificate_header needs proxy.trusted_peers: a header from anybody proves nothing");
+        }
+        if self.push.client == PushClient::A2 && (self.push.url.is_some() || self.push.ca_file.is_some()) {
+            bail!("push.url and push.ca_file need push.client = \"direct\"");
+        }
+        if self.push.per_second == 0 {
+            bail!("push.per_second must be at least 1");
+        }
+        Ok(self)
+    }
+
+    fn anchor_paths(&mut self, base: &Path) {
+        let files = [
+            &mut self.tls.certificate_file,
+            &mut self.tls.key_file,
+            &mut self.tls.anchors_file,
+            &mut self.store.url_file,
+            &mut self.seal.key_file,
+            &mut self.identity.external_ca_file,
+            &mut self.profile_signing.certificate_file,
+            &mut self.profile_signing.key_file,
+            &mut self.push.ca_file,
+        ];
+        for path in files.into_iter().flatten().chain([&mut self.data_dir]) {
+            if path.is_relative() {
+                *path = base.join(&path);
+            }
+        }
+    }
+
+    /// The database's URL.
+    pub fn store_url(&self) -> Result<String> {
+        match (&self.store.url, &self.store.url_file) {
+            (Some(url), _) => Ok(url.clone()),
+            (None, Some(file)) => Ok(std::fs::read_to_string(file)
+                .with_context(|| format!("cannot read store.url_file {}", file.display()))?
+                .trim()
+                .to_owned()),
+            (None, None) => Ok(format!("sqlite:{}", self.data_dir.join("assay.db").display())),
+        }
+    }
+
+    /// `PayloadIdentifier` of the enrollment profile, such as `com.example.mdm.enrollment`.
+    pub fn profile_identifier(&self) -> String {
+        let backwards = |host: &str| host.split('.').rev().collect::<Vec<_>>().join(".");
+        let host = self.public_url.host_str().map(backwards).unwrap_or_default();
+        self.enroll.profile_identifier.clone().unwrap_or_else(|| format!("{host}.enrollment"))
+    }
+
+    /// The file of the sealing key.
+    pub fn seal_key_file(&self) -> PathBuf {
+        self.seal.key_file.clone().unwrap_or_else(|| self.data_dir.join("seal.key"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_public_url_is_needed() {
+        let config = Config::parse("public_url = 'https://mdm.example.com'").unwrap();
+        assert_eq!(config.store_url().unwrap(), "sqlite:assay-data/assay.db");
+        assert!(config.enroll.sign_profile);
+    }
+
+    #[test]
+    fn unknown_keys_and_half_settings_are_refused_by_name() {
+        for (text, word) in [
+            ("public_url = 'https://a.b'\nlisten.devise = '1'", "devise"),
+            ("public_url = 'http://a.b'", "https"),
+            ("public_url = 'https://a.b/path'", "public_url"),
+            ("public_url = 'https://a.b'\ntls.key_file = 'x'", "tls.certificate_file"),
+            ("public_url = 'https://a.b'\nproxy.certificate_header = 'Client-Cert'", "trusted_peers"),
+            ("public_url = 'https://a.b'\npush.url = 'https://x'", "direct"),
+            ("public_url = 'https://a.b'\nidentity.lifetime_days = 400", "lifetime_days"),
+        ] {
+            let error = format!("{:#}", Config::parse(text).unwrap_err());
+            assert!(error.contains(word), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn debug_does_not_print_the_database_password() {
+        let config = Config::parse("public_url = 'https://a.b'\nstore.url = 'postgres://u:hunter2@h/d'").unwrap();
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn relative_paths_are_taken_from_the_file() {
+        let mut config = Config::parse("public_url = 'https://a.b'\ntls.certificate_file = 'c.pem'\ntls.key_file = '/k.pem'").unwrap();
+        config.anchor_paths(Path::new("/etc/assay"));
+        assert_eq!(config.tls.certificate_file, Some(PathBuf::from("/etc/assay/c.pem")));
+        assert_eq!(config.tls.key_file, Some(PathBuf::from("/k.pem")));
+    }
+}

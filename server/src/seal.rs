@@ -1,0 +1,116 @@
+//! The sealing key: read from its file, made at the first start, and proven to be the database's own.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use mdm_core::crypto::seal::Sealer;
+use mdm_core::random::Random;
+use mdm_core::time::Timestamp;
+use store::Store;
+
+const SENTINEL_CONTEXT: &str = "seal_sentinel.sealed:1";
+const SENTINEL: &[u8] = b"assay";
+
+/// Gives the sealer for this database. A key file is made only for a database that has never been sealed.
+///
+/// # Errors
+/// The file is missing although the database was sealed, readable by others, malformed, or holds another key (TH-66).
+pub async fn open(store: &Store, file: &Path, random: &Random, now: Timestamp) -> Result<Sealer> {
+    let mut tx = store.begin().await?;
+    let sentinel = store::keys::sentinel(&mut tx).await?;
+    let sealer = match (file.exists(), &sentinel) {
+        (true, _) => read(file)?,
+        (false, None) => make(file, random)?,
+        (false, Some(sentinel)) => bail!(
+            "the sealing key file {} is missing, and this database was sealed with key {}: put that file back",
+            file.display(),
+            sentinel.key_id
+        ),
+    };
+    match sentinel {
+        None => {
+            let sealed = sealer.seal(SENTINEL_CONTEXT, SENTINEL, random);
+            store::keys::set_sentinel(&mut tx, &sealer.key_id(), &sealed, now).await?;
+        }
+        Some(sentinel) => {
+            sealer.open(SENTINEL_CONTEXT, &sentinel.sealed).with_context(|| {
+                format!(
+                    "{} holds key {}, but this database was sealed with key {}",
+                    file.display(),
+                    sealer.key_id(),
+                    sentinel.key_id
+                )
+            })?;
+        }
+    }
+    tx.commit().await?;
+    Ok(sealer)
+}
+
+fn read(file: &Path) -> Result<Sealer> {
+    let about = || format!("the sealing key file {}", file.display());
+    let mode = std::fs::metadata(file).with_context(about)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        bail!("{} can be read by others than its owner: chmod 600 it", about());
+    }
+    let text = std::fs::read_to_string(file).with_context(about)?;
+    let key: [u8; 32] = hex(text.trim()).with_context(|| format!("{} must hold 64 hexadecimal digits", about()))?;
+    Ok(Sealer::new(&key))
+}
+
+fn hex(text: &str) -> Option<[u8; 32]> {
+    let mut key = [0; 32];
+    if text.len() != 64 || !text.is_ascii() {
+        return None;
+    }
+    for (byte, digits) in key.iter_mut().zip(text.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    }
+    Some(key)
+}
+
+fn make(file: &Path, random: &Random) -> Result<Sealer> {
+    let key: [u8; 32] = random.bytes();
+    let text: String = key.iter().map(|b| format!("{b:02x}")).collect();
+    let about = || format!("cannot make the sealing key file {}", file.display());
+    let mut out =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).with_context(about)?;
+    writeln!(out, "{text}").and_then(|()| out.sync_all()).with_context(about)?;
+    tracing::warn!(file = %file.display(), "made a sealing key: back it up apart from the database, neither is of use without the other");
+    Ok(Sealer::new(&key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn th_66_another_key_or_a_missing_file_is_refused_by_key_id() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&store::Settings::new(format!("sqlite:{}/a.db", folder.path().display()))).await.unwrap();
+        let file = folder.path().join("seal.key");
+        let now = Timestamp(0);
+        let first = open(&store, &file, &Random::System, now).await.unwrap();
+        assert_eq!(open(&store, &file, &Random::System, now).await.unwrap().key_id(), first.key_id());
+
+        std::fs::remove_file(&file).unwrap();
+        let missing = open(&store, &file, &Random::System, now).await.unwrap_err().to_string();
+        assert!(missing.contains(&first.key_id()), "{missing}");
+
+        make(&file, &Random::System).unwrap();
+        let other = open(&store, &file, &Random::System, now).await.unwrap_err().to_string();
+        assert!(other.contains(&first.key_id()), "{other}");
+    }
+
+    #[test]
+    fn th_66_a_key_that_others_can_read_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("seal.key");
+        std::fs::write(&file, "00".repeat(32)).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(read(&file).unwrap_err().to_string().contains("chmod 600"));
+    }
+}
