@@ -281,3 +281,6 @@ fn attest_when_false(hardware: &Hardware, os: OsVersion) -> Attest {
         _ => Attest::LeaveOut,
     }
 }
+
+#[cfg(test)]
+mod tests;
