@@ -20,7 +20,7 @@ const SENTINEL: &[u8] = b"assay";
 /// The file is missing although the database was sealed, readable by others, malformed, or holds another key (TH-66).
 pub async fn open(store: &Store, file: &Path, random: &Random, now: Timestamp) -> Result<Sealer> {
     let mut tx = store.begin().await?;
-    let sentinel = store::keys::sentinel(&mut tx).await?;
+    let sentinel = store::sentinel::get(&mut tx).await?;
     let sealer = match (file.exists(), &sentinel) {
         (true, _) => read(file)?,
         (false, None) => make(file, random)?,
@@ -33,7 +33,7 @@ pub async fn open(store: &Store, file: &Path, random: &Random, now: Timestamp) -
     match sentinel {
         None => {
             let sealed = sealer.seal(SENTINEL_CONTEXT, SENTINEL, random);
-            store::keys::set_sentinel(&mut tx, &sealer.key_id(), &sealed, now).await?;
+            store::sentinel::insert(&mut tx, &sealer.key_id(), &sealed, now).await?;
         }
         Some(sentinel) => {
             sealer.open(SENTINEL_CONTEXT, &sentinel.sealed).with_context(|| {

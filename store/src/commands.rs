@@ -265,10 +265,12 @@ pub struct Final<'a> {
     pub result_sealed: &'a [u8],
 }
 
+/// SQL of [`finish`], public so that a test can read its query plan.
+pub const FINISH: &str = "UPDATE command_target SET state = $3, finished_at = $4, error_chain = $5, result_sealed = $6, \
+    rendered_sealed = NULL WHERE enrollment_id = $1 AND command_uuid = $2 AND state IN ('queued', 'sent', 'not_now', 'stalled')";
+
 /// Ends an outstanding (or stalled) target by a report; `false` when it is not ours to end: unknown, or ended already (RG-04, RG-05).
 pub async fn finish(tx: &mut Tx, id: EnrollmentId, uuid: &CommandUuid, by: &Final<'_>, now: Timestamp) -> Result<bool> {
-    const FINISH: &str = "UPDATE command_target SET state = $3, finished_at = $4, error_chain = $5, result_sealed = $6, \
-        rendered_sealed = NULL WHERE enrollment_id = $1 AND command_uuid = $2 AND state IN ('queued', 'sent', 'not_now', 'stalled')";
     let rows = run!(tx, c => sqlx::query(FINISH).bind(id.0).bind(uuid.as_str()).bind(by.state).bind(now.0)
         .bind(by.error_chain).bind(by.result_sealed).execute(c).await.map(|r| r.rows_affected()))?;
     Ok(rows == 1)

@@ -10,16 +10,20 @@ mod error;
 mod migrate;
 mod open;
 
+pub mod assignments;
 pub mod commands;
 pub mod enrollments;
 pub mod events;
+pub mod facts;
 pub mod identities;
 pub mod issuance;
 pub mod keys;
 pub mod labels;
 pub mod links;
 pub mod listing;
+pub mod policies;
 pub mod push;
+pub mod sentinel;
 pub mod tokens;
 
 pub use error::{Busy, Error, Result, retry};

@@ -4,7 +4,7 @@ use mdm_core::ids::{IssuanceId, LinkId};
 use mdm_core::time::Timestamp;
 use uuid::Uuid;
 
-use crate::{Result, Tx};
+use crate::{Dialect, Result, Tx};
 
 /// A link.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,6 +99,15 @@ pub async fn revoke(tx: &mut Tx, id: LinkId, now: Timestamp) -> Result<bool> {
     const REVOKE: &str = "UPDATE enrollment_link SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL";
     let rows = run!(tx, c => sqlx::query(REVOKE).bind(id.0).bind(now.0).execute(c).await.map(|r| r.rows_affected()))?;
     Ok(rows == 1)
+}
+
+/// Takes the lock under which a link is used: one fetch at a time. On SQLite the write transaction is that lock.
+pub async fn lock(tx: &mut Tx, id: LinkId) -> Result<()> {
+    const LOCK: &str = "SELECT 1 FROM enrollment_link WHERE id = $1 FOR UPDATE";
+    if tx.dialect() == Dialect::Postgres {
+        run!(tx, c => sqlx::query(LOCK).bind(id.0).execute(c).await.map(drop))?;
+    }
+    Ok(())
 }
 
 /// Takes one use, if the link still has one: the one statement that decides, whoever else asks at the same time.

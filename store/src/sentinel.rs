@@ -1,0 +1,29 @@
+//! The one row of `seal_sentinel`: proof of which key this database was sealed with.
+
+use mdm_core::time::Timestamp;
+
+use crate::{Result, Tx};
+
+/// The sentinel.
+#[derive(Debug)]
+pub struct Sentinel {
+    /// Id of the key.
+    pub key_id: String,
+    /// A known text, sealed with it.
+    pub sealed: Vec<u8>,
+}
+
+from_row!(Sentinel { key_id, sealed });
+
+/// The sentinel, if the database was ever sealed.
+pub async fn get(tx: &mut Tx) -> Result<Option<Sentinel>> {
+    const GET: &str = "SELECT key_id, sealed FROM seal_sentinel WHERE id = 1";
+    Ok(run!(tx, c => sqlx::query_as(GET).fetch_optional(c).await)?)
+}
+
+/// Writes the sentinel of a database that has none; one that is there stays, and the statement fails.
+pub async fn insert(tx: &mut Tx, key_id: &str, sealed: &[u8], now: Timestamp) -> Result<()> {
+    const INSERT: &str = "INSERT INTO seal_sentinel (id, key_id, sealed, created_at) VALUES (1, $1, $2, $3)";
+    run!(tx, c => sqlx::query(INSERT).bind(key_id).bind(sealed).bind(now.0).execute(c).await.map(|_| ()))?;
+    Ok(())
+}
