@@ -6,9 +6,15 @@
 //! the table of hardware ([`hardware`]) is its own, so that a mistake in the server is seen and
 //! not repeated.
 
+pub mod acme;
+pub mod apns;
+pub mod commands;
+pub mod device;
 pub mod error;
+pub mod hardware;
 pub mod http;
 pub mod plist;
+pub mod profile;
 pub mod scep;
 pub mod signature;
 

@@ -1,0 +1,283 @@
+//! How a device answers commands.
+//!
+//! Source: Apple, "Commands and queries"; protocol.md sections 3 and 9.
+
+use crate::acme::Acme;
+use crate::device::{ChannelId, Device, command_parts, model_name};
+use crate::error::Result;
+use crate::hardware::{Family, Version};
+use crate::plist::{Value, Writer, escape};
+use crate::profile::{self, Profile, Refusal};
+
+/// `Status` of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Done.
+    Acknowledged,
+    /// Refused or failed; the reason is in `ErrorChain`.
+    Error,
+    /// The command itself is malformed.
+    CommandFormatError,
+    /// Not at this moment.
+    NotNow,
+}
+
+impl Status {
+    /// As it is sent.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Acknowledged => "Acknowledged",
+            Self::Error => "Error",
+            Self::CommandFormatError => "CommandFormatError",
+            Self::NotNow => "NotNow",
+        }
+    }
+}
+
+/// One command and what became of it.
+#[derive(Debug, Clone)]
+pub struct Answered {
+    /// The channel it came on.
+    pub channel: ChannelId,
+    /// `RequestType`.
+    pub request_type: String,
+    /// `CommandUUID`.
+    pub command_uuid: String,
+    /// What was answered.
+    pub status: Status,
+    /// Why, where it was refused.
+    pub refusal: Option<Refusal>,
+    /// `Queries` of a DeviceInformation.
+    pub queries: Vec<String>,
+    /// ACME payloads that were installed.
+    pub acme: Vec<Acme>,
+    /// The command had been finished before and came again.
+    pub repeated: bool,
+}
+
+/// Commands that iOS never answers with `NotNow` (Apple, "Handling NotNow status responses").
+const NEVER_NOT_NOW: [&str; 8] = [
+    "DeviceInformation",
+    "ProfileList",
+    "DeviceLock",
+    "EraseDevice",
+    "ClearPasscode",
+    "ProvisioningProfileList",
+    "InstalledApplicationList",
+    "Restrictions",
+];
+
+enum Outcome {
+    Done(Writer),
+    Installed(Vec<Acme>),
+    Refused(Refusal),
+    Malformed,
+}
+
+impl Device {
+    /// Carries a command out: the report to send and what it says.
+    pub(crate) fn perform(&mut self, channel: ChannelId, command: &Value) -> Result<(Vec<u8>, Answered)> {
+        let (kind, uuid, keys) = command_parts(command)?;
+        let mut answered = Answered {
+            channel,
+            request_type: kind.to_owned(),
+            command_uuid: uuid.to_owned(),
+            status: Status::Acknowledged,
+            refusal: None,
+            queries: Vec::new(),
+            acme: Vec::new(),
+            repeated: self.finished.contains(uuid),
+        };
+        if self.not_now(kind) {
+            answered.status = Status::NotNow;
+            let report = self.sender(channel)?.string("Status", "NotNow").string("CommandUUID", uuid);
+            return Ok((report.document(), answered));
+        }
+        if kind == "DeviceInformation" {
+            let queries = keys.get("Queries").and_then(Value::as_array).unwrap_or_default();
+            answered.queries = queries.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+        }
+        let mut report = self.sender(channel)?.string("CommandUUID", uuid);
+        match self.outcome(channel, kind, keys)? {
+            Outcome::Done(result) => report = report.with(&result),
+            Outcome::Installed(acme) => answered.acme = acme,
+            Outcome::Malformed => answered.status = Status::CommandFormatError,
+            Outcome::Refused(refusal) => {
+                answered.status = Status::Error;
+                let item = Writer::new()
+                    .integer("ErrorCode", refusal.code)
+                    .string("ErrorDomain", refusal.domain)
+                    .string("LocalizedDescription", &refusal.text)
+                    .string("USEnglishDescription", &refusal.text);
+                report = report.dicts("ErrorChain", &[item]);
+                answered.refusal = Some(refusal);
+            }
+        }
+        self.finished.insert(uuid.to_owned());
+        Ok((report.string("Status", answered.status.as_str()).document(), answered))
+    }
+
+    fn not_now(&mut self, kind: &str) -> bool {
+        if self.record.hardware.family != Family::Mac && NEVER_NOT_NOW.contains(&kind) {
+            return false;
+        }
+        match self.behaviour.not_now.get_mut(kind) {
+            Some(left) if *left > 0 => {
+                *left -= 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn outcome(&mut self, channel: ChannelId, kind: &str, keys: &Value) -> Result<Outcome> {
+        Ok(match kind {
+            "DeviceInformation" => match keys.get("Queries").and_then(Value::as_array) {
+                Some(queries) => Outcome::Done(self.device_information(queries)),
+                None => Outcome::Malformed,
+            },
+            "InstallProfile" => match keys.get("Payload").and_then(Value::as_data) {
+                Some(bytes) => self.install_profile(channel, bytes)?,
+                None => Outcome::Malformed,
+            },
+            "RemoveProfile" => match keys.text("Identifier") {
+                Some(identifier) => self.remove_profile(channel, identifier)?,
+                None => Outcome::Malformed,
+            },
+            "ProfileList" => Outcome::Done(profile_list(&self.channel(channel)?.profiles)),
+            "CertificateList" => Outcome::Done(self.certificate_list()?),
+            "SecurityInfo" => Outcome::Done(self.security_info()),
+            other => Outcome::Refused(Refusal {
+                code: 12021,
+                domain: "MCMDMErrorDomain",
+                text: format!("«{other}» is not a valid request type."),
+            }),
+        })
+    }
+
+    /// Only what was asked, only what this device knows, and nothing that User Enrollment forbids.
+    fn device_information(&self, queries: &[Value]) -> Writer {
+        let record = &self.record;
+        let hardware = record.hardware;
+        let family = hardware.family;
+        let mac = family == Family::Mac;
+        let os = Version::parse(&record.os_version);
+        let own = record.enrollment_id.is_some();
+        let mut found = Writer::new();
+        for query in queries.iter().filter_map(Value::as_str) {
+            found = match query {
+                "ProductName" => found.string(query, hardware.product_name),
+                "OSVersion" => found.string(query, &record.os_version),
+                "BuildVersion" => found.string(query, &record.build_version),
+                "DeviceName" => found.string(query, &record.device_name),
+                "ModelName" => found.string(query, model_name(hardware)),
+                "Model" if mac => found.string(query, hardware.product_name),
+                "Model" if family != Family::Vision => found.string(query, "MT9G2"),
+                "IsAppleSilicon" if mac && os >= Version::new(12, 0) => found.boolean(query, hardware.apple_silicon()),
+                "SerialNumber" if !own => found.string(query, &record.serial_number),
+                "UDID" if !own => found.string(query, &record.udid),
+                "ProvisioningUDID" if !own => found.maybe(query, record.provisioning_udid.as_deref()),
+                "IsSupervised" => found.boolean(query, false),
+                "IsMultiUser" if family == Family::IPad => found.boolean(query, false),
+                _ => found,
+            };
+        }
+        Writer::new().dict("QueryResponses", &found)
+    }
+
+    fn install_profile(&mut self, channel: ChannelId, bytes: &[u8]) -> Result<Outcome> {
+        let situation = self.record.situation(self.channel(channel)?.user.is_some());
+        let profile = match profile::check(bytes, &situation) {
+            Ok(profile) => profile,
+            Err(refusal) => return Ok(Outcome::Refused(refusal)),
+        };
+        let acme = profile.acme.clone();
+        let profiles = &mut self.channel_mut(channel)?.profiles;
+        profiles.retain(|old| old.identifier != profile.identifier);
+        profiles.push(profile);
+        Ok(Outcome::Installed(acme))
+    }
+
+    fn remove_profile(&mut self, channel: ChannelId, identifier: &str) -> Result<Outcome> {
+        let profiles = &mut self.channel_mut(channel)?.profiles;
+        let before = profiles.len();
+        profiles.retain(|profile| profile.identifier != identifier);
+        if profiles.len() < before {
+            return Ok(Outcome::Done(Writer::new()));
+        }
+        Ok(Outcome::Refused(Refusal {
+            code: 12075,
+            domain: "MCMDMErrorDomain",
+            text: format!("The profile «{identifier}» is not installed."),
+        }))
+    }
+
+    fn certificate_list(&self) -> Result<Writer> {
+        let mut list = Vec::new();
+        let mut add = |der: &[u8], identity: bool| -> Result<()> {
+            let certificate = openssl::x509::X509::from_der(der)?;
+            let name = certificate.subject_name().entries_by_nid(openssl::nid::Nid::COMMONNAME).next();
+            let name = name.and_then(|entry| entry.data().to_string().ok()).unwrap_or_default();
+            list.push(Writer::new().string("CommonName", &name).boolean("IsIdentity", identity).data("Data", der));
+            Ok(())
+        };
+        if let Some(identity) = &self.identity {
+            add(&identity.certificate.to_der()?, true)?;
+        }
+        for anchor in &self.anchors {
+            add(anchor, false)?;
+        }
+        Ok(Writer::new().dicts("CertificateList", &list))
+    }
+
+    fn security_info(&self) -> Writer {
+        let hardware = self.record.hardware;
+        let management = Writer::new()
+            .boolean("EnrolledViaDEP", false)
+            .boolean("UserApprovedEnrollment", true)
+            .boolean("IsUserEnrollment", self.record.enrollment_id.is_some());
+        let mut info = Writer::new().dict("ManagementStatus", &management);
+        if hardware.family == Family::Mac {
+            let level = if hardware.secure_enclave { "full" } else { "not supported" };
+            info =
+                info.boolean("FDE_Enabled", true).dict("SecureBoot", &Writer::new().string("SecureBootLevel", level));
+        } else {
+            info = info.integer("HardwareEncryptionCaps", 3).boolean("PasscodePresent", true);
+        }
+        Writer::new().dict("SecurityInfo", &info)
+    }
+}
+
+fn profile_list(profiles: &[Profile]) -> Writer {
+    let list: Vec<Writer> = profiles
+        .iter()
+        .map(|profile| {
+            let payloads: Vec<Writer> = profile
+                .payloads
+                .iter()
+                .map(|payload| {
+                    Writer::new()
+                        .string("PayloadType", &payload.kind)
+                        .string("PayloadIdentifier", &payload.identifier)
+                        .integer("PayloadVersion", 1)
+                })
+                .collect();
+            let signers: String =
+                profile.signer_certificates.iter().map(|der| data_element(der)).collect::<Vec<_>>().concat();
+            Writer::new()
+                .string("PayloadIdentifier", &profile.identifier)
+                .string("PayloadUUID", &profile.uuid)
+                .integer("PayloadVersion", 1)
+                .maybe("PayloadDisplayName", profile.display_name.as_deref())
+                .boolean("IsManaged", true)
+                .raw("SignerCertificates", &format!("<array>{signers}</array>"))
+                .dicts("PayloadContent", &payloads)
+        })
+        .collect();
+    Writer::new().dicts("ProfileList", &list)
+}
+
+fn data_element(der: &[u8]) -> String {
+    use base64::Engine as _;
+    format!("<data>{}</data>", escape(&base64::engine::general_purpose::STANDARD.encode(der)))
+}

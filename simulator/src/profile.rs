@@ -1,0 +1,349 @@
+//! Configuration profiles as the device reads them: the enrollment profile, and those that
+//! `InstallProfile` brings.
+//!
+//! Source: Apple, "TopLevel", "CommonPayloadKeys", "MDM" (`com.apple.mdm`), "SCEP" (`com.apple.security.scep`).
+
+use std::collections::BTreeSet;
+
+use crate::acme::{self, Acme};
+use crate::error::{Error, Result};
+use crate::hardware::{Attestation, Family, Hardware, Version};
+use crate::plist::{self, Value};
+use crate::{scep, signature};
+
+/// Where a profile is to be installed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Situation {
+    /// The family, which decides the system.
+    pub family: Family,
+    /// Version of the system.
+    pub os: Version,
+    /// Row of Apple's table.
+    pub attestation: Attestation,
+    /// Whether hardware-bound keys can be made.
+    pub secure_enclave: bool,
+    /// The profile came over a user channel.
+    pub user_channel: bool,
+    /// The device is in User Enrollment.
+    pub user_enrollment: bool,
+}
+
+impl Situation {
+    /// The device channel of a device enrollment.
+    pub fn new(hardware: &Hardware, os_version: &str) -> Self {
+        Self {
+            family: hardware.family,
+            os: Version::parse(os_version),
+            attestation: hardware.attestation,
+            secure_enclave: hardware.secure_enclave,
+            user_channel: false,
+            user_enrollment: false,
+        }
+    }
+}
+
+/// Why a profile is not installed, as the device reports it in `ErrorChain`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// `ErrorCode`.
+    pub code: i64,
+    /// `ErrorDomain`.
+    pub domain: &'static str,
+    /// `LocalizedDescription`.
+    pub text: String,
+}
+
+impl Refusal {
+    /// A refusal of a profile.
+    pub fn new(code: i64, text: &str) -> Self {
+        Self { code, domain: "MCInstallationErrorDomain", text: text.to_owned() }
+    }
+}
+
+/// One payload of an installed profile.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Payload {
+    /// `PayloadType`.
+    pub kind: String,
+    /// `PayloadIdentifier`.
+    pub identifier: String,
+    /// `PayloadUUID`.
+    pub uuid: String,
+    /// All keys.
+    pub keys: Value,
+}
+
+/// A profile that the device has taken.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Profile {
+    /// `PayloadIdentifier`: a profile with the same one replaces this.
+    pub identifier: String,
+    /// `PayloadUUID`: another one for each revision.
+    pub uuid: String,
+    /// `PayloadDisplayName`.
+    pub display_name: Option<String>,
+    /// The payloads.
+    pub payloads: Vec<Payload>,
+    /// Its ACME payloads.
+    pub acme: Vec<Acme>,
+    /// Certificates of the signer and its chain, DER; empty for an unsigned profile.
+    pub signer_certificates: Vec<Vec<u8>>,
+}
+
+/// Opens, reads and checks what `InstallProfile` brought.
+pub fn check(bytes: &[u8], device: &Situation) -> std::result::Result<Profile, Refusal> {
+    let opened = signature::open_profile(bytes)
+        .map_err(|error| Refusal::new(4000, &format!("the profile's signature does not hold: {error}")))?;
+    let value = plist::parse(&opened.content).map_err(|error| Refusal::new(1000, &error.to_string()))?;
+    let mut profile = read(&value)?;
+    profile.signer_certificates = opened.certificates;
+    for payload in &profile.payloads {
+        match payload.kind.as_str() {
+            acme::PAYLOAD_TYPE => profile.acme.push(acme::check(&payload.keys, device)?),
+            "com.apple.mdm" => return Err(Refusal::new(4001, "com.apple.mdm: only one MDM payload on a device")),
+            _ => {}
+        }
+    }
+    Ok(profile)
+}
+
+fn read(value: &Value) -> std::result::Result<Profile, Refusal> {
+    let wrong = |key: &str, why: &str| Refusal::new(1001, &format!("{key}: {why}"));
+    let text = |value: &Value, key: &str| {
+        value
+            .text(key)
+            .filter(|text| !text.is_empty())
+            .map(str::to_owned)
+            .ok_or_else(|| wrong(key, "a string is required"))
+    };
+    if value.text("PayloadType") != Some("Configuration") {
+        return Err(wrong("PayloadType", "a profile is of type Configuration"));
+    }
+    let version = |value: &Value| match value.get("PayloadVersion").and_then(Value::as_integer) {
+        Some(1) => Ok(()),
+        _ => Err(wrong("PayloadVersion", "must be 1")),
+    };
+    version(value)?;
+    let content = value.get("PayloadContent").and_then(Value::as_array);
+    let content = content.ok_or_else(|| wrong("PayloadContent", "an array is required"))?;
+    let mut payloads = Vec::new();
+    let mut uuids = BTreeSet::new();
+    for keys in content {
+        version(keys)?;
+        let payload = Payload {
+            kind: text(keys, "PayloadType")?,
+            identifier: text(keys, "PayloadIdentifier")?,
+            uuid: text(keys, "PayloadUUID")?,
+            keys: keys.clone(),
+        };
+        if !is_uuid(&payload.uuid) || !uuids.insert(payload.uuid.clone()) {
+            return Err(wrong("PayloadUUID", "each payload needs a UUID of its own"));
+        }
+        payloads.push(payload);
+    }
+    Ok(Profile {
+        identifier: text(value, "PayloadIdentifier")?,
+        uuid: text(value, "PayloadUUID")?,
+        display_name: value.text("PayloadDisplayName").map(str::to_owned),
+        payloads,
+        acme: Vec::new(),
+        signer_certificates: Vec::new(),
+    })
+}
+
+fn is_uuid(text: &str) -> bool {
+    uuid::Uuid::try_parse(text).is_ok() && text.len() == 36
+}
+
+/// Whether the text is a dotted object identifier.
+pub(crate) fn is_oid(text: &str) -> bool {
+    text.contains('.') && text.split('.').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// The MDM payload of an enrollment profile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mdm {
+    /// `Topic`.
+    pub topic: String,
+    /// `ServerURL`.
+    pub server_url: String,
+    /// `CheckInURL`, or `ServerURL` where there is none.
+    pub check_in_url: String,
+    /// `SignMessage`.
+    pub sign_message: bool,
+    /// `CheckOutWhenRemoved`.
+    pub check_out_when_removed: bool,
+    /// Whether `com.apple.mdm.per-user-connections` is among the `ServerCapabilities`.
+    pub per_user_connections: bool,
+}
+
+/// An enrollment profile, ready to be followed.
+#[derive(Debug, Clone)]
+pub struct EnrollmentProfile {
+    /// `PayloadIdentifier` of the whole.
+    pub profile: Profile,
+    /// The MDM payload.
+    pub mdm: Mdm,
+    /// What the SCEP payload asks.
+    pub scep: scep::Request,
+    /// Certificates that the device trusts from now on, DER.
+    pub anchors: Vec<Vec<u8>>,
+    /// Whether the profile was signed.
+    pub signed: bool,
+}
+
+/// Reads an enrollment profile and cancels where a device would.
+pub fn read_enrollment(bytes: &[u8], device: &Situation) -> Result<EnrollmentProfile> {
+    let opened = signature::open_profile(bytes)?;
+    let mut profile = read(&plist::parse(&opened.content)?).map_err(|refusal| Error::Profile(refusal.text))?;
+    let signed = opened.signer.is_some();
+    profile.signer_certificates = opened.certificates;
+    let wrong = |why: &str| Error::Profile(why.to_owned());
+    let of_type = |kind: &str| profile.payloads.iter().filter(|payload| payload.kind == kind).collect::<Vec<_>>();
+
+    let [mdm] = of_type("com.apple.mdm")[..] else { return Err(wrong("exactly one MDM payload is needed")) };
+    let identity = mdm.keys.text("IdentityCertificateUUID");
+    let identity = profile.payloads.iter().find(|payload| Some(payload.uuid.as_str()) == identity);
+    let identity = identity.ok_or_else(|| wrong("IdentityCertificateUUID names no payload of this profile"))?;
+    if identity.kind != "com.apple.security.scep" {
+        return Err(wrong("this device can only follow a SCEP identity"));
+    }
+    let scep = scep_payload(&identity.keys)?;
+    let mdm = mdm_payload(&mdm.keys, device)?;
+    let mut anchors = Vec::new();
+    for kind in ["com.apple.security.root", "com.apple.security.pem", "com.apple.security.pkcs1"] {
+        for payload in of_type(kind) {
+            let data = payload.keys.get("PayloadContent").and_then(Value::as_data);
+            let data = data.ok_or_else(|| wrong("a certificate payload without PayloadContent"))?;
+            let certificate = openssl::x509::X509::from_der(data).or_else(|_| openssl::x509::X509::from_pem(data))?;
+            anchors.push(certificate.to_der()?);
+        }
+    }
+    Ok(EnrollmentProfile { profile, mdm, scep, anchors, signed })
+}
+
+fn mdm_payload(keys: &Value, device: &Situation) -> Result<Mdm> {
+    let wrong = |why: &str| Error::Profile(format!("com.apple.mdm: {why}"));
+    let topic = keys.text("Topic").filter(|topic| topic.starts_with("com.apple.mgmt."));
+    let topic = topic.ok_or_else(|| wrong("Topic starts with com.apple.mgmt."))?.to_owned();
+    let server_url = keys.text("ServerURL").ok_or_else(|| wrong("ServerURL is required"))?.to_owned();
+    let check_in_url = keys.text("CheckInURL").unwrap_or(&server_url).to_owned();
+    let rights = keys.get("AccessRights");
+    match (device.user_enrollment, rights) {
+        (true, Some(_)) => return Err(wrong("AccessRights must not be present in User Enrollment: cancelled")),
+        (true, None) => {
+            if keys.text("EnrollmentMode") != Some("BYOD") || keys.text("AssignedManagedAppleID").is_none() {
+                return Err(wrong("EnrollmentMode BYOD and AssignedManagedAppleID are required in User Enrollment"));
+            }
+        }
+        (false, rights) => {
+            let rights = rights.and_then(Value::as_integer).unwrap_or_default();
+            let needs = |right: i64, other: i64| rights & right == 0 || rights & other != 0;
+            if rights == 0 || rights > 8191 || !needs(2, 1) || !needs(128, 64) {
+                return Err(wrong("AccessRights is not a valid sum of rights"));
+            }
+        }
+    }
+    let flag = |key: &str| keys.get(key).and_then(Value::as_boolean).unwrap_or_default();
+    let capabilities = keys.get("ServerCapabilities").and_then(Value::as_array).unwrap_or_default();
+    Ok(Mdm {
+        topic,
+        server_url,
+        check_in_url,
+        sign_message: flag("SignMessage"),
+        check_out_when_removed: flag("CheckOutWhenRemoved"),
+        per_user_connections: capabilities
+            .iter()
+            .any(|capability| capability.as_str() == Some("com.apple.mdm.per-user-connections")),
+    })
+}
+
+fn scep_payload(keys: &Value) -> Result<scep::Request> {
+    let wrong = |why: &str| Error::Profile(format!("com.apple.security.scep: {why}"));
+    let content = keys.get("PayloadContent").ok_or_else(|| wrong("PayloadContent is required"))?;
+    let url = content.text("URL").ok_or_else(|| wrong("URL is required"))?.to_owned();
+    if content.text("Key Type").is_some_and(|kind| kind != "RSA") {
+        return Err(wrong("Key Type is RSA"));
+    }
+    let size = content.get("Keysize").map_or(Some(1024), Value::as_integer);
+    let key_size = size.and_then(|size| u32::try_from(size).ok()).filter(|size| [1024, 2048, 4096].contains(size));
+    let mut subject = Vec::new();
+    for rdn in content.get("Subject").and_then(Value::as_array).unwrap_or_default() {
+        let mut pairs = Vec::new();
+        for pair in rdn.as_array().unwrap_or_default() {
+            let [kind, value] = pair.as_array().unwrap_or_default() else { return Err(wrong("Subject")) };
+            let (Some(kind), Some(value)) = (kind.as_str(), value.as_str()) else { return Err(wrong("Subject")) };
+            pairs.push((kind.to_owned(), value.to_owned()));
+        }
+        subject.push(pairs);
+    }
+    Ok(scep::Request {
+        url,
+        name: content.text("Name").map(str::to_owned),
+        challenge: content.text("Challenge").map(str::to_owned),
+        subject,
+        key_size: key_size.ok_or_else(|| wrong("Keysize is 1024, 2048 or 4096"))?,
+        fingerprint: content.get("CAFingerprint").and_then(Value::as_data).map(<[u8]>::to_vec),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plist::Writer;
+
+    fn profile(payloads: &[Writer]) -> Vec<u8> {
+        Writer::new()
+            .string("PayloadType", "Configuration")
+            .integer("PayloadVersion", 1)
+            .string("PayloadIdentifier", "org.example.profile")
+            .string("PayloadUUID", "00000000-0000-4000-8000-000000000001")
+            .dicts("PayloadContent", payloads)
+            .document()
+    }
+
+    fn payload(kind: &str, uuid: u8) -> Writer {
+        Writer::new()
+            .string("PayloadType", kind)
+            .integer("PayloadVersion", 1)
+            .string("PayloadIdentifier", "org.example.payload")
+            .string("PayloadUUID", &format!("00000000-0000-4000-8000-0000000000{uuid:02}"))
+    }
+
+    fn enrollment(mdm: Writer) -> Vec<u8> {
+        let scep = Writer::new().string("URL", "https://mdm.example/scep").integer("Keysize", 2048);
+        profile(&[payload("com.apple.security.scep", 2).dict("PayloadContent", &scep), mdm])
+    }
+
+    fn mdm() -> Writer {
+        payload("com.apple.mdm", 3)
+            .string("IdentityCertificateUUID", "00000000-0000-4000-8000-000000000002")
+            .string("Topic", "com.apple.mgmt.External.x")
+            .string("ServerURL", "https://mdm.example/mdm")
+    }
+
+    #[test]
+    fn an_enrollment_profile_is_read_and_its_access_rights_checked() {
+        let iphone = Situation::new(crate::hardware::find("iPhone17,2").unwrap(), "18.1");
+        let read = read_enrollment(&enrollment(mdm().integer("AccessRights", 8191)), &iphone).unwrap();
+        assert_eq!(read.mdm.check_in_url, "https://mdm.example/mdm");
+        assert!(!read.signed);
+        for rights in [0, 2, 8192] {
+            assert!(read_enrollment(&enrollment(mdm().integer("AccessRights", rights)), &iphone).is_err());
+        }
+        let private = Situation { user_enrollment: true, ..iphone };
+        let byod = mdm().string("EnrollmentMode", "BYOD").string("AssignedManagedAppleID", "a@example.com");
+        assert!(read_enrollment(&enrollment(byod.clone()), &private).is_ok());
+        assert!(read_enrollment(&enrollment(byod.integer("AccessRights", 8191)), &private).is_err());
+    }
+
+    #[test]
+    fn a_profile_with_a_missing_or_repeated_key_is_refused() {
+        let mac = Situation::new(crate::hardware::find("Mac16,10").unwrap(), "15.1");
+        assert!(check(&profile(&[payload("com.apple.dock", 2)]), &mac).is_ok());
+        assert!(check(&profile(&[payload("com.apple.dock", 2), payload("com.apple.dock", 2)]), &mac).is_err());
+        assert!(check(&profile(&[Writer::new()]), &mac).is_err());
+        assert!(check(b"<plist><dict/></plist>", &mac).is_err());
+        assert!(check(b"\x30\x03junk", &mac).is_err());
+    }
+}
