@@ -278,6 +278,7 @@ CREATE TABLE assignment (
     command_uuid  TEXT,
     attempts      BIGINT NOT NULL DEFAULT 0,
     random        TEXT NOT NULL,            -- value of {random} for this assignment
+    profile_sent  BOOLEAN NOT NULL DEFAULT FALSE,   -- the profile may be on the device
     due_at        BIGINT,                  -- when the reconcile loop should look; NULL: nothing to do
     leased_until  BIGINT NOT NULL DEFAULT 0,
     lease         UUID,

@@ -278,6 +278,7 @@ CREATE TABLE assignment (
     command_uuid  TEXT,
     attempts      INTEGER NOT NULL DEFAULT 0,
     random        TEXT NOT NULL,            -- value of {random} for this assignment
+    profile_sent  INTEGER NOT NULL DEFAULT 0,   -- the profile may be on the device
     due_at        INTEGER,                  -- when the reconcile loop should look; NULL: nothing to do
     leased_until  INTEGER NOT NULL DEFAULT 0,
     lease         BLOB,
