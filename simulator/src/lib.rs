@@ -11,6 +11,7 @@ pub mod apns;
 pub mod commands;
 pub mod device;
 pub mod error;
+pub mod fleet;
 pub mod hardware;
 pub mod http;
 pub mod plist;
