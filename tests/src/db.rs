@@ -83,37 +83,16 @@ impl Place {
 
     fn file() -> Self {
         let folder = TempDir::new().expect("a temporary folder can be made");
-        Self {
-            url: format!("sqlite://{}", folder.path().join("assay.db").display()),
-            kind: Kind::Folder(folder),
-        }
+        Self { url: format!("sqlite://{}", folder.path().join("assay.db").display()), kind: Kind::Folder(folder) }
     }
 
     async fn named(template: Option<&str>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        let name = format!(
-            "assay_test_{}_{}",
-            std::process::id(),
-            NEXT.fetch_add(1, Ordering::Relaxed)
-        );
+        let name = format!("assay_test_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let mut cluster = connect().await;
-        run(
-            &mut cluster,
-            format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"),
-        )
-        .await;
-        run(
-            &mut cluster,
-            format!(
-                "CREATE DATABASE {name} TEMPLATE {}",
-                template.unwrap_or("template1")
-            ),
-        )
-        .await;
-        Self {
-            url: url_of(&name),
-            kind: Kind::Named(name),
-        }
+        run(&mut cluster, format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await;
+        run(&mut cluster, format!("CREATE DATABASE {name} TEMPLATE {}", template.unwrap_or("template1"))).await;
+        Self { url: url_of(&name), kind: Kind::Named(name) }
     }
 
     /// Throws the database away.
@@ -125,11 +104,7 @@ impl Place {
             Kind::Folder(folder) => drop(folder),
             Kind::Named(name) => {
                 let mut cluster = connect().await;
-                run(
-                    &mut cluster,
-                    format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"),
-                )
-                .await;
+                run(&mut cluster, format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await;
             }
         }
     }
@@ -148,10 +123,7 @@ pub struct Database {
 
 impl fmt::Debug for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Database")
-            .field("backend", &self.backend)
-            .field("place", &self.place)
-            .finish_non_exhaustive()
+        f.debug_struct("Database").field("backend", &self.backend).field("place", &self.place).finish_non_exhaustive()
     }
 }
 
@@ -162,14 +134,8 @@ impl Database {
     /// Where it cannot be had: the test fails.
     pub async fn new(backend: Backend) -> Self {
         let place = Place::migrated(backend).await;
-        let store = Store::open(&Settings::new(place.url.as_str()))
-            .await
-            .expect("the store opens and migrates");
-        Self {
-            backend,
-            store,
-            place,
-        }
+        let store = Store::open(&Settings::new(place.url.as_str())).await.expect("the store opens and migrates");
+        Self { backend, store, place }
     }
 
     /// Closes the store and throws the database away.
@@ -213,10 +179,7 @@ pub async fn on_both_databases(test: impl AsyncFn(&Database)) {
 fn cluster() -> &'static str {
     static URL: OnceLock<String> = OnceLock::new();
     URL.get_or_init(|| {
-        std::env::var("ASSAY_TEST_POSTGRES")
-            .ok()
-            .filter(|url| !url.is_empty())
-            .unwrap_or_else(start_cluster)
+        std::env::var("ASSAY_TEST_POSTGRES").ok().filter(|url| !url.is_empty()).unwrap_or_else(start_cluster)
     })
 }
 
@@ -229,21 +192,11 @@ fn start_cluster() -> String {
     let url = folder.join("url");
     if !url.exists() {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("postgres");
-        let started = Command::new(script)
-            .arg(&folder)
-            .arg(cargo.to_string())
-            .output()
-            .expect("tests/postgres can be run");
-        assert!(
-            started.status.success(),
-            "these tests need PostgreSQL: {}",
-            String::from_utf8_lossy(&started.stderr)
-        );
+        let started =
+            Command::new(script).arg(&folder).arg(cargo.to_string()).output().expect("tests/postgres can be run");
+        assert!(started.status.success(), "these tests need PostgreSQL: {}", String::from_utf8_lossy(&started.stderr));
     }
-    fs::read_to_string(url)
-        .expect("tests/postgres leaves the URL behind")
-        .trim()
-        .to_owned()
+    fs::read_to_string(url).expect("tests/postgres leaves the URL behind").trim().to_owned()
 }
 
 /// The URL of another database in the cluster.
@@ -281,21 +234,12 @@ async fn template() -> &'static str {
             .await
             .expect("pg_database can be read");
         if there.is_none() {
-            run(
-                &mut cluster,
-                "DROP DATABASE IF EXISTS assay_unfinished WITH (FORCE)".to_owned(),
-            )
-            .await;
+            run(&mut cluster, "DROP DATABASE IF EXISTS assay_unfinished WITH (FORCE)".to_owned()).await;
             run(&mut cluster, "CREATE DATABASE assay_unfinished".to_owned()).await;
-            let store = Store::open(&Settings::new(url_of("assay_unfinished")))
-                .await
-                .expect("the store opens and migrates");
+            let store =
+                Store::open(&Settings::new(url_of("assay_unfinished"))).await.expect("the store opens and migrates");
             store.close().await;
-            run(
-                &mut cluster,
-                format!("ALTER DATABASE assay_unfinished RENAME TO {name}"),
-            )
-            .await;
+            run(&mut cluster, format!("ALTER DATABASE assay_unfinished RENAME TO {name}")).await;
         }
         cluster.close().await.expect("the connection closes");
         name

@@ -214,6 +214,95 @@ fn nothing_is_silenced_or_put_off() {
     none("lints that are allowed without a reason, tests that are skipped, work put off", &found);
 }
 
+/// A trait needs two implementations that exist: `Apns` has its two clients, `Busy` the errors of several crates.
+#[test]
+fn traits_have_two_implementations() {
+    let known = ["Apns", "Busy"];
+    let found: Vec<String> = sources()
+        .iter()
+        .filter(|(path, _)| path.contains("/src/"))
+        .flat_map(|(path, text)| {
+            code(text).filter_map(move |(n, line)| {
+                let rest = line.trim_start().trim_start_matches("pub ").trim_start_matches("pub(crate) ");
+                let name = rest.strip_prefix("trait ")?.split(|c: char| !c.is_alphanumeric()).next()?;
+                (!known.contains(&name)).then(|| format!("{path}:{n}: trait {name}"))
+            })
+        })
+        .collect();
+    none("traits besides these", &found);
+}
+
+/// docs/logging.md is the list of fields with a dot in their name.
+#[test]
+fn log_fields_are_the_listed_ones() {
+    let list = fs::read_to_string(root().join("docs/logging.md")).unwrap();
+    let found: Vec<String> = sources()
+        .iter()
+        .filter(|(path, _)| path.contains("/src/") && !path.starts_with("simulator/"))
+        .flat_map(|(path, text)| {
+            let list = &list;
+            code(text).flat_map(move |(n, line)| {
+                line.match_indices(" = ")
+                    .filter(|(at, _)| line[at + 3..].starts_with(['%', '?']))
+                    .filter_map(|(at, _)| line[..at].rsplit([' ', '(', ',']).next())
+                    .map(|name| name.trim_matches('"'))
+                    .filter(|name| name.contains('.') && !list.contains(&format!("`{name}`")))
+                    .map(|name| format!("{path}:{n}: {name}"))
+                    .collect::<Vec<_>>()
+            })
+        })
+        .collect();
+    none("log fields that docs/logging.md does not list", &found);
+}
+
+#[test]
+fn links_in_the_documents_lead_somewhere() {
+    let root = root();
+    let mut wrong = Vec::new();
+    for (path, text) in files("", ".md") {
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let target = target.split('#').next().unwrap_or("");
+            if target.is_empty() || target.contains("://") {
+                continue;
+            }
+            if !root.join(&path).parent().unwrap().join(target).exists() {
+                wrong.push(format!("{path}: {target}"));
+            }
+        }
+    }
+    none("links to files that are not there", &wrong);
+}
+
+/// Everything that can be set stands in the example, with its default.
+#[test]
+fn the_example_configuration_names_every_key() {
+    let config = fs::read_to_string(root().join("server/src/config.rs")).unwrap();
+    let example = fs::read_to_string(root().join("deploy/assay.example.toml")).unwrap();
+    let missing: Vec<String> = config
+        .lines()
+        .filter_map(|line| line.strip_prefix("    pub ")?.split_once(": "))
+        .filter(|(key, _)| key.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+        .map(|(key, _)| key.to_owned())
+        .filter(|key| {
+            let named = [format!("{key} ="), format!("#{key} ="), format!("[{key}]")];
+            !example.lines().any(|line| named.iter().any(|start| line.starts_with(start.as_str())))
+        })
+        .collect();
+    none("keys that deploy/assay.example.toml does not name", &missing);
+}
+
+#[test]
+fn the_container_is_built_with_the_same_rust() {
+    let toolchain = fs::read_to_string(root().join("rust-toolchain.toml")).unwrap();
+    let version = toolchain.split("channel = \"").nth(1).unwrap().split('"').next().unwrap();
+    let dockerfile = fs::read_to_string(root().join("deploy/Dockerfile")).unwrap();
+    assert!(dockerfile.contains(&format!("FROM rust:{version}-")), "deploy/Dockerfile: FROM rust:{version}-…");
+    assert!(
+        dockerfile.contains(&format!("RUSTUP_TOOLCHAIN={version}\n")),
+        "deploy/Dockerfile: RUSTUP_TOOLCHAIN={version}"
+    );
+}
+
 /// Apple's devices take 401 from an MDM server as "you are no longer managed".
 #[test]
 fn th_01_the_device_edge_cannot_answer_401() {
