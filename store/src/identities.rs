@@ -52,7 +52,15 @@ struct Row {
 }
 
 from_row!(Row {
-    cert_sha256, enrollment_id, issuance_id, certificate, not_before, not_after, pinned_at, retired_at, revoked_at,
+    cert_sha256,
+    enrollment_id,
+    issuance_id,
+    certificate,
+    not_before,
+    not_after,
+    pinned_at,
+    retired_at,
+    revoked_at,
 });
 
 impl TryFrom<Row> for Identity {
@@ -60,9 +68,7 @@ impl TryFrom<Row> for Identity {
 
     fn try_from(row: Row) -> Result<Self> {
         Ok(Self {
-            fingerprint: Fingerprint(
-                row.cert_sha256.try_into().map_err(|_| Error::Corrupt("identity.cert_sha256"))?,
-            ),
+            fingerprint: Fingerprint(row.cert_sha256.try_into().map_err(|_| Error::Corrupt("identity.cert_sha256"))?),
             enrollment: EnrollmentId(row.enrollment_id),
             issuance: row.issuance_id.map(IssuanceId),
             certificate: row.certificate,
@@ -126,6 +132,15 @@ pub async fn retire_others(
     Ok(run!(tx, c => sqlx::query(
         "UPDATE identity SET retired_at = $3 WHERE enrollment_id = $1 AND cert_sha256 <> $2 AND retired_at IS NULL")
         .bind(enrollment.0).bind(&keep).bind(now.0).execute(c).await.map(|done| done.rows_affected()))?)
+}
+
+/// Retires the identities of an enrollment that were pinned before `keep`; the number of those that were live. A newer one
+/// stays: an old message, sent again, must not put out the identity that took its place (TH-17).
+pub async fn retire_earlier(tx: &mut Tx, keep: &Identity, now: Timestamp) -> Result<u64> {
+    Ok(run!(tx, c => sqlx::query(
+        "UPDATE identity SET retired_at = $4 WHERE enrollment_id = $1 AND cert_sha256 <> $2 AND pinned_at <= $3 AND retired_at IS NULL")
+        .bind(keep.enrollment.0).bind(keep.fingerprint.0.to_vec()).bind(keep.pinned_at.0).bind(now.0)
+        .execute(c).await.map(|done| done.rows_affected()))?)
 }
 
 /// Revokes an identity from this moment; false where there is none or it is revoked already.

@@ -156,8 +156,22 @@ struct Row {
 }
 
 from_row!(Row {
-    id, flow, purpose, kind, link_id, enrollment_id, expected_serial, expected_udid, label, common_name, state,
-    challenge_expires_at, csr_key_sha256, cert_sha256, certificate, created_at,
+    id,
+    flow,
+    purpose,
+    kind,
+    link_id,
+    enrollment_id,
+    expected_serial,
+    expected_udid,
+    label,
+    common_name,
+    state,
+    challenge_expires_at,
+    csr_key_sha256,
+    cert_sha256,
+    certificate,
+    created_at,
 });
 
 impl TryFrom<Row> for Issuance {
@@ -165,9 +179,7 @@ impl TryFrom<Row> for Issuance {
 
     fn try_from(row: Row) -> Result<Self> {
         let fingerprint = match row.cert_sha256 {
-            Some(bytes) => {
-                Some(Fingerprint(bytes.try_into().map_err(|_| Error::Corrupt("issuance.cert_sha256"))?))
-            }
+            Some(bytes) => Some(Fingerprint(bytes.try_into().map_err(|_| Error::Corrupt("issuance.cert_sha256"))?)),
             None => None,
         };
         Ok(Self {
