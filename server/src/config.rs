@@ -230,12 +230,7 @@ pub struct Enroll {
 
 impl Default for Enroll {
     fn default() -> Self {
-        Self {
-            sign_profile: true,
-            profile_identifier: None,
-            sign_message: true,
-            use_development_apns: false,
-        }
+        Self { sign_profile: true, profile_identifier: None, sign_message: true, use_development_apns: false }
     }
 }
 
@@ -445,7 +440,9 @@ mod tests {
 
     #[test]
     fn relative_paths_are_taken_from_the_file() {
-        let mut config = Config::parse("public_url = 'https://a.b'\ntls.certificate_file = 'c.pem'\ntls.key_file = '/k.pem'").unwrap();
+        let mut config =
+            Config::parse("public_url = 'https://a.b'\ntls.certificate_file = 'c.pem'\ntls.key_file = '/k.pem'")
+                .unwrap();
         config.anchor_paths(Path::new("/etc/assay"));
         assert_eq!(config.tls.certificate_file, Some(PathBuf::from("/etc/assay/c.pem")));
         assert_eq!(config.tls.key_file, Some(PathBuf::from("/k.pem")));

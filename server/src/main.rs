@@ -6,7 +6,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 #[derive(Debug, Parser)]
-#[command(name = "assay", version, about = "An Apple MDM server that gives each device the strongest ACME certificate its silicon can honour")]
+#[command(
+    name = "assay",
+    version,
+    about = "An Apple MDM server that gives each device the strongest ACME certificate its silicon can honour"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

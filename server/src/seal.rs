@@ -10,6 +10,7 @@ use mdm_core::crypto::seal::Sealer;
 use mdm_core::random::Random;
 use mdm_core::time::Timestamp;
 use store::Store;
+use store::sentinel::Sentinel;
 
 const SENTINEL_CONTEXT: &str = "seal_sentinel.sealed:1";
 const SENTINEL: &[u8] = b"assay";
@@ -35,26 +36,38 @@ pub async fn open(store: &Store, file: &Path, random: &Random, now: Timestamp) -
             let sealed = sealer.seal(SENTINEL_CONTEXT, SENTINEL, random);
             store::sentinel::insert(&mut tx, &sealer.key_id(), &sealed, now).await?;
         }
-        Some(sentinel) => {
-            sealer.open(SENTINEL_CONTEXT, &sentinel.sealed).with_context(|| {
-                format!(
-                    "{} holds key {}, but this database was sealed with key {}",
-                    file.display(),
-                    sealer.key_id(),
-                    sentinel.key_id
-                )
-            })?;
-        }
+        Some(sentinel) => prove(&sealer, &sentinel, file)?,
     }
     tx.commit().await?;
     Ok(sealer)
 }
 
+/// Says whether the key file opens this database, changing nothing.
+pub async fn check(store: &Store, file: &Path) -> Result<String> {
+    let Some(sentinel) = store::sentinel::get(&mut store.read().await?).await? else {
+        return Ok("the first start makes it".to_owned());
+    };
+    let sealer = read(file)?;
+    prove(&sealer, &sentinel, file)?;
+    Ok(format!("{} holds key {}, with which the database was sealed", file.display(), sealer.key_id()))
+}
+
+fn prove(sealer: &Sealer, sentinel: &Sentinel, file: &Path) -> Result<()> {
+    sealer.open(SENTINEL_CONTEXT, &sentinel.sealed).map(|_| ()).with_context(|| {
+        format!(
+            "{} holds key {}, but this database was sealed with key {}",
+            file.display(),
+            sealer.key_id(),
+            sentinel.key_id
+        )
+    })
+}
+
 fn read(file: &Path) -> Result<Sealer> {
     let about = || format!("the sealing key file {}", file.display());
     let mode = std::fs::metadata(file).with_context(about)?.permissions().mode();
-    if mode & 0o077 != 0 {
-        bail!("{} can be read by others than its owner: chmod 600 it", about());
+    if mode & 0o037 != 0 {
+        bail!("{} can be read by others: chmod 640 it, or stricter", about());
     }
     let text = std::fs::read_to_string(file).with_context(about)?;
     let key: [u8; 32] = hex(text.trim()).with_context(|| format!("{} must hold 64 hexadecimal digits", about()))?;
@@ -76,8 +89,7 @@ fn make(file: &Path, random: &Random) -> Result<Sealer> {
     let key: [u8; 32] = random.bytes();
     let text: String = key.iter().map(|b| format!("{b:02x}")).collect();
     let about = || format!("cannot make the sealing key file {}", file.display());
-    let mut out =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).with_context(about)?;
+    let mut out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).with_context(about)?;
     writeln!(out, "{text}").and_then(|()| out.sync_all()).with_context(about)?;
     tracing::warn!(file = %file.display(), "made a sealing key: back it up apart from the database, neither is of use without the other");
     Ok(Sealer::new(&key))
@@ -90,7 +102,8 @@ mod tests {
     #[tokio::test]
     async fn th_66_another_key_or_a_missing_file_is_refused_by_key_id() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&store::Settings::new(format!("sqlite:{}/a.db", folder.path().display()))).await.unwrap();
+        let store =
+            Store::open(&store::Settings::new(format!("sqlite:{}/a.db", folder.path().display()))).await.unwrap();
         let file = folder.path().join("seal.key");
         let now = Timestamp(0);
         let first = open(&store, &file, &Random::System, now).await.unwrap();
@@ -111,6 +124,6 @@ mod tests {
         let file = folder.path().join("seal.key");
         std::fs::write(&file, "00".repeat(32)).unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(read(&file).unwrap_err().to_string().contains("chmod 600"));
+        assert!(read(&file).unwrap_err().to_string().contains("chmod 640"));
     }
 }

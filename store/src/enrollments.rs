@@ -379,6 +379,41 @@ pub async fn authenticated(
     Ok(())
 }
 
+/// Writes what a repeated or renewed `Authenticate` says; the enrollment, its tokens and its escrow stay as they are.
+pub async fn claimed(tx: &mut Tx, id: EnrollmentId, claims: &Claims<'_>, now: Timestamp) -> Result<()> {
+    const UPDATE: &str = "UPDATE enrollment SET product_name = COALESCE($2, product_name), model = COALESCE($3, model), \
+        model_name = COALESCE($4, model_name), device_name = COALESCE($5, device_name), \
+        os_version = COALESCE($6, os_version), build_version = COALESCE($7, build_version), authenticate_raw = $8, \
+        last_seen_at = $9 WHERE id = $1";
+    run!(tx, c => sqlx::query(UPDATE).bind(id.0).bind(claims.product_name).bind(claims.model).bind(claims.model_name)
+        .bind(claims.device_name).bind(claims.os_version).bind(claims.build_version).bind(claims.raw).bind(now.0)
+        .execute(c).await.map(|_| ()))?;
+    Ok(())
+}
+
+/// Ends an enrollment: its state, and what could wake it. Its escrow stays, sealed.
+pub async fn end(tx: &mut Tx, id: EnrollmentId, state: EnrollmentState) -> Result<()> {
+    const UPDATE: &str = "UPDATE enrollment SET push_token = NULL, push_magic = NULL WHERE id = $1";
+    set_state(tx, id, state).await?;
+    run!(tx, c => sqlx::query(UPDATE).bind(id.0).execute(c).await.map(|_| ()))?;
+    Ok(())
+}
+
+/// Copies an enrollment's sealed secrets to the archive, under these ids, before a new enrollment of the device begins.
+/// They stay sealed for the column and row that they come from.
+pub async fn archive_escrow(tx: &mut Tx, id: EnrollmentId, archive: [Uuid; 2], now: Timestamp) -> Result<()> {
+    const UNLOCK: &str = "INSERT INTO escrow_archive (id, enrollment_id, generation, kind, sealed, archived_at) \
+        SELECT $2, id, generation, 'unlock_token', unlock_token_sealed, $3 FROM enrollment \
+        WHERE id = $1 AND unlock_token_sealed IS NOT NULL";
+    const BOOTSTRAP: &str = "INSERT INTO escrow_archive (id, enrollment_id, generation, kind, sealed, archived_at) \
+        SELECT $2, id, generation, 'bootstrap_token', bootstrap_token_sealed, $3 FROM enrollment \
+        WHERE id = $1 AND bootstrap_token_sealed IS NOT NULL";
+    for (sql, key) in [UNLOCK, BOOTSTRAP].into_iter().zip(archive) {
+        run!(tx, c => sqlx::query(sql).bind(id.0).bind(key).bind(now.0).execute(c).await.map(|_| ()))?;
+    }
+    Ok(())
+}
+
 /// Writes the state. The transition itself is `EnrollmentState::on`.
 pub async fn set_state(tx: &mut Tx, id: EnrollmentId, state: EnrollmentState) -> Result<()> {
     const UPDATE: &str = "UPDATE enrollment SET state = $2, state_at = $3, unenrolled_why = $4 WHERE id = $1";
@@ -428,6 +463,27 @@ pub async fn token_update(
         .bind(tokens.push_magic).bind(now.0).bind(tokens.signed_at.map(|t| t.0)).bind(tokens.awaiting_configuration)
         .bind(tokens.unlock_token_sealed).bind(tokens.raw_sealed).bind(tokens.user_short_name).bind(tokens.user_long_name)
         .execute(c).await.map(|_| ()))?;
+    Ok(())
+}
+
+/// The bootstrap token of a device, sealed, and the signing time of the message that brought it.
+pub async fn bootstrap_token(tx: &mut Tx, id: EnrollmentId) -> Result<(Option<Vec<u8>>, Option<Timestamp>)> {
+    const GET: &str = "SELECT bootstrap_token_sealed, bootstrap_signed_at FROM enrollment WHERE id = $1";
+    let row: Option<(Option<Vec<u8>>, Option<i64>)> =
+        run!(tx, c => sqlx::query_as(GET).bind(id.0).fetch_optional(c).await)?;
+    let (sealed, signed_at) = row.unwrap_or_default();
+    Ok((sealed, signed_at.map(Timestamp)))
+}
+
+/// Keeps a bootstrap token, sealed by the caller, or forgets it.
+pub async fn set_bootstrap_token(
+    tx: &mut Tx,
+    id: EnrollmentId,
+    sealed: Option<&[u8]>,
+    signed_at: Option<Timestamp>,
+) -> Result<()> {
+    const SET: &str = "UPDATE enrollment SET bootstrap_token_sealed = $2, bootstrap_signed_at = $3 WHERE id = $1";
+    run!(tx, c => sqlx::query(SET).bind(id.0).bind(sealed).bind(signed_at.map(|t| t.0)).execute(c).await.map(|_| ()))?;
     Ok(())
 }
 

@@ -6,6 +6,7 @@
 
 #[macro_use]
 mod tx;
+mod durable;
 mod error;
 mod migrate;
 mod open;

@@ -208,3 +208,27 @@ pub async fn counts(tx: &mut Tx, uuids: &[&str], enrollment: Option<EnrollmentId
     sql.text.push_str(" GROUP BY command_uuid, state");
     Ok(fetch!(tx, sql)?)
 }
+
+/// A command that waits on an enrollment's queue.
+#[derive(Debug, Clone)]
+pub struct Waiting {
+    /// Order within the enrollment.
+    pub seq: i64,
+    /// `CommandUUID`.
+    pub command_uuid: String,
+    /// `RequestType`.
+    pub request_type: String,
+    /// `queued`, `sent` or `not_now`.
+    pub state: String,
+}
+
+from_row!(Waiting { seq, command_uuid, request_type, state });
+
+/// The commands that wait on an enrollment's queue, in order of commit, after the one with the sequence number `after`.
+pub async fn waiting(tx: &mut Tx, id: EnrollmentId, after: Option<i64>, limit: i64) -> Result<Vec<Waiting>> {
+    const WAITING: &str = "SELECT t.seq, t.command_uuid, c.request_type, t.state FROM command_target t \
+        JOIN command c ON c.uuid = t.command_uuid WHERE t.enrollment_id = $1 AND t.seq > $2 \
+        AND t.state IN ('queued', 'sent', 'not_now') ORDER BY t.seq LIMIT $3";
+    let after = after.unwrap_or(0);
+    Ok(run!(tx, c => sqlx::query_as(WAITING).bind(id.0).bind(after).bind(limit).fetch_all(c).await)?)
+}

@@ -10,6 +10,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use tokio::sync::Notify;
 
+use crate::durable::Durable;
 use crate::migrate;
 use crate::tx::{Backend, Link};
 use crate::{Dialect, Error, Result, Tx, Wake};
@@ -49,6 +50,7 @@ enum Pools {
     Sqlite {
         read: SqlitePool,
         write: SqlitePool,
+        durable: Option<Durable>,
         // Held as long as the store lives: a second server on the same file is refused (RG-29).
         _lock: Arc<File>,
     },
@@ -71,15 +73,38 @@ impl std::fmt::Debug for Store {
 impl Store {
     /// Opens the database and brings its schema up to date.
     ///
-    /// SQLite: WAL with `synchronous=FULL`, so that what was acknowledged survives a power loss (RG-01); the file is
-    /// created when missing. PostgreSQL: refused when `synchronous_commit` is off.
+    /// What was acknowledged survives a power loss (RG-01). SQLite: a write-ahead log that is on the disk before a commit is
+    /// acknowledged; the file is created when missing. PostgreSQL: refused when `synchronous_commit` is off.
     pub async fn open(settings: &Settings) -> Result<Self> {
-        let store = Self::connect(settings).await?;
-        match &store.pools {
-            Pools::Sqlite { write, .. } => migrate::sqlite(write).await?,
+        let mut store = Self::connect(settings).await?;
+        match &mut store.pools {
+            Pools::Sqlite { write, durable, .. } => {
+                migrate::sqlite(write).await?;
+                // SQLite makes the log with the first statement of a connection that finds none.
+                sqlx::raw_sql("PRAGMA user_version = 1").execute(&*write).await?;
+                *durable = Some(Durable::start(write.connect_options().get_filename())?);
+            }
             Pools::Postgres(pool) => migrate::postgres(pool).await?,
         }
         Ok(store)
+    }
+
+    /// Opens a database for a look, changing nothing: `None` where SQLite has no file yet.
+    ///
+    /// # Errors
+    /// [`Error::Migrate`] where the schema is another program version's.
+    pub async fn open_existing(settings: &Settings) -> Result<Option<Self>> {
+        if let Some(path) = settings.url.strip_prefix("sqlite:")
+            && !Path::new(path.split('?').next().unwrap_or(path)).exists()
+        {
+            return Ok(None);
+        }
+        let store = Self::connect(settings).await?;
+        match &store.pools {
+            Pools::Sqlite { write, .. } => migrate::is_current_sqlite(write).await?,
+            Pools::Postgres(pool) => migrate::is_current_postgres(pool).await?,
+        }
+        Ok(Some(store))
     }
 
     async fn connect(settings: &Settings) -> Result<Self> {
@@ -107,16 +132,18 @@ impl Store {
             Pools::Sqlite { read, .. } => Backend::Sqlite(Link::Read(read.acquire().await?)),
             Pools::Postgres(pool) => Backend::Postgres(Link::Read(pool.acquire().await?)),
         };
-        Ok(Tx::new(backend, self.wakers.clone()))
+        Ok(Tx::new(backend, None, self.wakers.clone()))
     }
 
     /// A transaction for writing. On SQLite it holds the one write lock from the start, so that it cannot fail midway.
     pub async fn begin(&self) -> Result<Tx> {
-        let backend = match &self.pools {
-            Pools::Sqlite { write, .. } => Backend::Sqlite(Link::Write(write.begin_with("BEGIN IMMEDIATE").await?)),
-            Pools::Postgres(pool) => Backend::Postgres(Link::Write(pool.begin().await?)),
+        let (backend, durable) = match &self.pools {
+            Pools::Sqlite { write, durable, .. } => {
+                (Backend::Sqlite(Link::Write(write.begin_with("BEGIN IMMEDIATE").await?)), durable.clone())
+            }
+            Pools::Postgres(pool) => (Backend::Postgres(Link::Write(pool.begin().await?)), None),
         };
-        Ok(Tx::new(backend, self.wakers.clone()))
+        Ok(Tx::new(backend, durable, self.wakers.clone()))
     }
 
     /// Resolves when a committed transaction asked for this loop.
@@ -177,7 +204,7 @@ async fn sqlite(settings: &Settings) -> Result<Pools> {
         })?
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
+        .synchronous(SqliteSynchronous::Normal)
         .foreign_keys(true)
         .statement_cache_capacity(256)
         .pragma("cache_size", "-16384")
@@ -201,7 +228,7 @@ async fn sqlite(settings: &Settings) -> Result<Pools> {
         .max_lifetime(None)
         .connect_with(options.pragma("query_only", "ON"))
         .await?;
-    Ok(Pools::Sqlite { read, write, _lock: Arc::new(lock) })
+    Ok(Pools::Sqlite { read, write, durable: None, _lock: Arc::new(lock) })
 }
 
 /// Takes the lock file beside the database; refuses a second server and network file systems (RG-29).

@@ -2,7 +2,7 @@
 
 use mdm_core::time::Timestamp;
 
-use crate::{Result, Tx};
+use crate::{Dialect, Result, Tx};
 
 /// The sentinel.
 #[derive(Debug)]
@@ -26,4 +26,14 @@ pub async fn insert(tx: &mut Tx, key_id: &str, sealed: &[u8], now: Timestamp) ->
     const INSERT: &str = "INSERT INTO seal_sentinel (id, key_id, sealed, created_at) VALUES (1, $1, $2, $3)";
     run!(tx, c => sqlx::query(INSERT).bind(key_id).bind(sealed).bind(now.0).execute(c).await.map(|_| ()))?;
     Ok(())
+}
+
+/// What the database server's own clock says; SQLite has none of its own.
+pub async fn database_clock(tx: &mut Tx) -> Result<Option<Timestamp>> {
+    const NOW: &str = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)";
+    if tx.dialect() == Dialect::Sqlite {
+        return Ok(None);
+    }
+    let now: i64 = run!(tx, c => sqlx::query_scalar(NOW).fetch_one(c).await)?;
+    Ok(Some(Timestamp(now)))
 }

@@ -3,6 +3,7 @@
 use sqlx::pool::PoolConnection;
 use sqlx::{PgConnection, Postgres, Sqlite, SqliteConnection, Transaction};
 
+use crate::durable::Durable;
 use crate::open::Wakers;
 use crate::{Error, Result};
 
@@ -56,6 +57,7 @@ pub(crate) enum Backend {
 /// A read connection or a write transaction. Dropped without [`Tx::commit`], a write transaction is rolled back.
 pub struct Tx {
     pub(crate) backend: Backend,
+    durable: Option<Durable>,
     wakers: Wakers,
     wake_push: bool,
     wake_reconcile: bool,
@@ -68,8 +70,8 @@ impl std::fmt::Debug for Tx {
 }
 
 impl Tx {
-    pub(crate) fn new(backend: Backend, wakers: Wakers) -> Self {
-        Self { backend, wakers, wake_push: false, wake_reconcile: false }
+    pub(crate) fn new(backend: Backend, durable: Option<Durable>, wakers: Wakers) -> Self {
+        Self { backend, durable, wakers, wake_push: false, wake_reconcile: false }
     }
 
     /// The dialect of the database behind it.
@@ -91,7 +93,12 @@ impl Tx {
     /// Makes everything durable, then wakes the loops that were asked for.
     pub async fn commit(self) -> Result<()> {
         match self.backend {
-            Backend::Sqlite(Link::Write(t)) => t.commit().await?,
+            Backend::Sqlite(Link::Write(t)) => {
+                t.commit().await?;
+                if let Some(durable) = &self.durable {
+                    durable.wait().await?;
+                }
+            }
             Backend::Postgres(Link::Write(t)) => t.commit().await?,
             Backend::Sqlite(Link::Read(_)) | Backend::Postgres(Link::Read(_)) => {}
         }
