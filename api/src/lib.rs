@@ -1,1 +1,249 @@
-//! placeholder
+//! The operator edge: `/api/v1` and NanoMDM's API.
+//!
+//! The table of routes below is the whole surface: the router, the OpenAPI description and the test that every route
+//! asks for a token are made from it, so that a route cannot exist without saying who may use it (TH-57).
+
+mod auth;
+mod extract;
+mod nanomdm;
+mod page;
+mod plist_json;
+mod problem;
+mod v1;
+mod when;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::{from_fn_with_state, map_response};
+use axum::response::Response;
+use http::{HeaderValue, header};
+use mdm_core::ids::CommandUuid;
+use mdm_core::random::Random;
+use mdm_core::time::Clock;
+use store::Store;
+use utoipa::OpenApi;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter, UtoipaMethodRouterExt};
+use utoipa_axum::routes;
+
+pub use auth::{Access, DEFAULT_LIFE, Guard, Minted, Scope, Scopes, mint};
+pub use problem::{FieldError, Problem, Slug};
+
+/// Largest body where nothing else is said.
+const JSON_LIMIT: usize = 1024 * 1024;
+/// Largest body where a profile is taken: 5 MiB of profile, as base64 in JSON, and the rest of the JSON.
+const PROFILE_LIMIT: usize = 7 * 1024 * 1024;
+
+/// What the operator edge works with.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// The database.
+    pub store: Store,
+    /// Time.
+    pub clock: Clock,
+    /// Randomness.
+    pub random: Random,
+    /// What is remembered of callers; the server flushes it every few seconds.
+    pub guard: Arc<Guard>,
+    /// The queue.
+    pub commands: commands::Context,
+}
+
+impl Shared {
+    /// What storing a push certificate needs.
+    fn push_context(&self) -> push::cert::Context<'_> {
+        push::cert::Context { sealer: &self.commands.sealer, random: &self.random }
+    }
+
+    /// A new `CommandUUID`.
+    fn command_uuid(&self) -> CommandUuid {
+        let text = self.random.uuid_v4().hyphenated().to_string().to_uppercase();
+        text.parse().expect("a UUID has the form of a CommandUUID")
+    }
+}
+
+/// One line of the table.
+struct Row {
+    access: Access,
+    limit: usize,
+    route: UtoipaMethodRouter<Shared>,
+}
+
+fn row(access: impl Into<Access>, route: UtoipaMethodRouter<Shared>) -> Row {
+    Row { access: access.into(), limit: JSON_LIMIT, route }
+}
+
+/// Every route of the operator edge, with what it asks for.
+fn table() -> Vec<Row> {
+    use Scope as S;
+    use v1::{api_tokens, commands, enrollments, events, push_certs};
+    vec![
+        row(Access::Public, routes!(v1::openapi::show_openapi)),
+        row(S::EnrollmentsRead, routes!(enrollments::list::list_enrollments)),
+        row(S::EnrollmentsRead, routes!(enrollments::show::show_enrollment)),
+        row(S::EnrollmentsWrite, routes!(enrollments::label_put::put_label)),
+        row(S::EnrollmentsWrite, routes!(enrollments::label_remove::remove_label)),
+        row(S::CommandsWrite, routes!(enrollments::push::push_enrollment)),
+        row(S::CommandsDestructive, routes!(enrollments::unenroll::unenroll)),
+        row(S::CommandsRead, routes!(commands::list::list_commands)),
+        row(S::CommandsRead, routes!(commands::show::show_command)),
+        row(Access::Needs(None), routes!(commands::enqueue::enqueue_command)).limit(PROFILE_LIMIT),
+        row(Access::Needs(None), routes!(commands::enqueue_plist::enqueue_plist)).limit(PROFILE_LIMIT),
+        row(S::CommandsWrite, routes!(commands::cancel::cancel_command)),
+        row(S::TokensWrite, routes!(api_tokens::list::list_api_tokens)),
+        row(S::TokensWrite, routes!(api_tokens::create::create_api_token)),
+        row(S::TokensWrite, routes!(api_tokens::revoke::revoke_api_token)),
+        row(S::EventsRead, routes!(events::list::list_events)),
+        row(S::PushCertsRead, routes!(push_certs::list::list_push_certs)),
+        row(S::PushCertsWrite, routes!(push_certs::put::put_push_cert)),
+        row(Access::Public, routes!(nanomdm::version::version)),
+    ]
+}
+
+/// NanoMDM's API; each line also stands under `/api/v1/nanomdm`.
+fn nanomdm_table() -> Vec<Row> {
+    use Scope as S;
+    use nanomdm::{enqueue, push, pushcert, query, queue};
+    vec![
+        row(Access::Needs(None), routes!(enqueue::nanomdm_enqueue)).limit(PROFILE_LIMIT),
+        row(Access::Needs(None), routes!(enqueue::empty_enqueue_path)),
+        row(S::CommandsWrite, routes!(push::nanomdm_push)),
+        row(S::CommandsWrite, routes!(push::empty_path)),
+        row(S::CommandsWrite, routes!(push::no_slash)),
+        row(S::PushCertsRead, routes!(pushcert::get_pushcert)),
+        row(S::PushCertsWrite, routes!(pushcert::put_pushcert)),
+        row(S::CommandsRead, routes!(queue::show_queue)),
+        row(S::CommandsWrite, routes!(queue::clear_queues)),
+        row(S::EnrollmentsRead, routes!(query::query_enrollments)),
+    ]
+}
+
+/// All lines: ours, NanoMDM's at its own addresses, and NanoMDM's at NanoHUB's.
+fn all_rows() -> Vec<Row> {
+    let (ours, theirs) = (table().into_iter(), nanomdm_table().into_iter());
+    ours.chain(theirs).chain(nanomdm_table().into_iter().map(Row::at_nanohub)).collect()
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Assay",
+        description = "Apple MDM that pushes ACME profiles. Errors are RFC 9457 `application/problem+json`; lists are in pages.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    tags(
+        (name = "enrollments", description = "MDM relationships: devices, and their users on the user channel"),
+        (name = "commands", description = "The queue"),
+        (name = "acme-policies", description = "Which ACME payload, for whom, under which attestation rule"),
+        (name = "push-certs", description = "APNs certificates"),
+        (name = "enrollment-links", description = "One-time permissions to enroll"),
+        (name = "issuance", description = "Who got which identity certificate"),
+        (name = "api-tokens", description = "Who may use this API"),
+        (name = "events", description = "What happened"),
+        (name = "server", description = "The server itself"),
+        (name = "nanomdm", description = "NanoMDM's API"),
+    ),
+)]
+struct Description;
+
+/// The table as a router whose routes each ask for what their line says.
+fn routed(gate: impl Fn(&Row) -> Option<(Shared, Access, bool)>) -> OpenApiRouter<Shared> {
+    all_rows().into_iter().fold(OpenApiRouter::with_openapi(Description::openapi()), |router, line| {
+        let state = gate(&line);
+        let Row { limit, route, .. } = line;
+        router.routes(route.map(|methods| {
+            let methods = methods.route_layer(DefaultBodyLimit::max(limit));
+            match state {
+                Some(state) => methods.route_layer(from_fn_with_state(state, auth::gate)),
+                None => methods,
+            }
+        }))
+    })
+}
+
+/// One route, for tests of the whole surface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// Its method.
+    pub method: http::Method,
+    /// Its path, with `{name}` for each parameter.
+    pub path: String,
+    /// What it asks for.
+    pub access: Access,
+}
+
+/// Every route of the operator edge.
+pub fn surface() -> Vec<Route> {
+    let route = |access, path: &String, method| Route { method, path: path.clone(), access };
+    let mut all = Vec::new();
+    for row in all_rows() {
+        for (path, item) in &row.route.1.paths {
+            use http::Method as M;
+            let methods = [(&item.get, M::GET), (&item.put, M::PUT), (&item.post, M::POST), (&item.delete, M::DELETE)];
+            all.extend(methods.into_iter().filter(|(o, _)| o.is_some()).map(|(_, m)| route(row.access, path, m)));
+        }
+    }
+    all
+}
+
+/// The operator edge.
+pub fn router(shared: Shared) -> Router {
+    let gated = shared.clone();
+    let (router, _) = routed(|line| Some((gated.clone(), line.access, line.is_nanomdm()))).split_for_parts();
+    router
+        .fallback(async || {
+            Problem::new(Slug::NotFound, "there is nothing at this address; /api/v1/openapi.json lists all")
+        })
+        .method_not_allowed_fallback(async || {
+            Problem::new(Slug::MethodNotAllowed, "/api/v1/openapi.json lists the methods")
+        })
+        .layer(map_response(fixed_headers))
+        .with_state(shared)
+}
+
+impl Row {
+    fn limit(mut self, limit: usize) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// The same line at `/api/v1/nanomdm/…` for `/v1/…`, where NanoHUB has it.
+    fn at_nanohub(mut self) -> Self {
+        let paths = std::mem::take(&mut self.route.1.paths);
+        for (path, mut item) in paths {
+            let methods = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
+            for operation in methods.into_iter().flatten() {
+                operation.operation_id = operation.operation_id.take().map(|id| format!("{id}_at_nanohub"));
+            }
+            self.route.1.paths.insert(path.replacen("/v1", "/api/v1/nanomdm", 1), item);
+        }
+        self
+    }
+
+    /// Whether this route is one of NanoMDM's, which also takes Basic and answers as NanoMDM does.
+    fn is_nanomdm(&self) -> bool {
+        self.route.1.paths.keys().any(|path| !path.starts_with("/api/v1/") || path.starts_with("/api/v1/nanomdm/"))
+    }
+}
+
+/// What every answer carries: nothing of it may be kept by a cache or guessed at by a browser.
+async fn fixed_headers(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// The OpenAPI 3.1 description of the whole table, as indented JSON.
+pub fn openapi() -> String {
+    let mut description = routed(|_| None).into_openapi();
+    let bearer = SecurityScheme::Http(Http::builder().scheme(HttpAuthScheme::Bearer).bearer_format("assay_…").build());
+    description.components.get_or_insert_default().add_security_scheme("token", bearer);
+    description.security =
+        Some(vec![utoipa::openapi::security::SecurityRequirement::new("token", Vec::<String>::new())]);
+    let mut text = description.to_pretty_json().expect("a description made of strings and maps is JSON");
+    text.push('\n');
+    text
+}

@@ -1,0 +1,8 @@
+//! `/api/v1`: one file for each verb on each noun. A handler decodes, calls one function, encodes.
+
+pub(crate) mod api_tokens;
+pub(crate) mod commands;
+pub(crate) mod enrollments;
+pub(crate) mod events;
+pub(crate) mod openapi;
+pub(crate) mod push_certs;

@@ -1,0 +1,20 @@
+//! Commands.
+
+pub(crate) mod cancel;
+pub(crate) mod enqueue;
+pub(crate) mod enqueue_plist;
+pub(crate) mod list;
+pub(crate) mod show;
+
+mod destructive;
+mod options;
+mod spec;
+
+pub(crate) use destructive::is_destructive;
+pub(crate) use options::{enqueue, refused};
+
+/// A path parameter as a `CommandUUID`.
+fn command_uuid(text: &str) -> Result<mdm_core::ids::CommandUuid, crate::problem::Problem> {
+    text.parse()
+        .map_err(|e: mdm_core::ids::InvalidId| crate::problem::Problem::field("uuid", format!("must be {}", e.why)))
+}

@@ -1,0 +1,3 @@
+//! The log of what happened.
+
+pub(crate) mod list;
