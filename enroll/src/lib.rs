@@ -1,1 +1,79 @@
-//! placeholder
+//! How a device gets in: enrollment links with their pages, the enrollment profile, and who is admitted at `Authenticate`.
+//!
+//! A link is a one-time, expiring permission (TH-53). Fetching its profile opens an issuance record with a one-time
+//! challenge; the certificate issued for it is what `Authenticate` is believed for (TH-02). No authorization here rests on a
+//! User-Agent (TH-51).
+
+pub mod admit;
+mod error;
+mod http;
+pub mod link;
+mod page;
+pub mod profile;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mdm_core::certificate::Certificate;
+use mdm_core::crypto::cms_sign::ProfileSigner;
+use mdm_core::random::Random;
+use mdm_core::rate::{Buckets, Rate};
+use mdm_core::time::Clock;
+use store::Store;
+use url::Url;
+
+pub use admit::{Admitted, Continues, authenticate};
+pub use error::Error;
+pub use http::router;
+
+/// What every enrollment has in common.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How devices reach the server. Links are made of it, and the URLs below usually are.
+    pub public_url: Url,
+    /// `ServerURL` of the MDM payload; can never change for an enrolled device.
+    pub server_url: String,
+    /// `CheckInURL` of the MDM payload; can never change for an enrolled device.
+    pub check_in_url: String,
+    /// The SCEP server's URL, without the issuance record that each profile adds to it.
+    pub scep_url: String,
+    /// The organization's name, on pages and in profiles.
+    pub organization: String,
+    /// `PayloadIdentifier` of the enrollment profile; must not change once devices are enrolled.
+    pub profile_identifier: String,
+    /// CA certificates that devices do not trust by themselves and need for this server's TLS certificate.
+    pub anchors: Vec<Certificate>,
+    /// Let devices accept this server's TLS certificate only under one of `anchors`. Can't be changed for an enrolled device.
+    pub pin_anchors: bool,
+    /// Let devices put an `Mdm-Signature` on each request.
+    pub sign_message: bool,
+    /// Push by APNs' sandbox.
+    pub use_development_apns: bool,
+    /// How long a SCEP challenge is good for; at most an hour.
+    pub challenge_life: Duration,
+    /// How often one address may ask for pages and profiles.
+    pub per_ip: Rate,
+}
+
+impl Settings {
+    /// 30 requests at once from one address, one more every two seconds.
+    pub const DEFAULT_PER_IP: Rate = Rate { burst: 30, per_second: 0.5 };
+}
+
+/// What the pages and profiles need.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// The database.
+    pub store: Store,
+    /// The time.
+    pub clock: Clock,
+    /// Randomness for identifiers and challenges.
+    pub random: Random,
+    /// What every enrollment has in common.
+    pub settings: Arc<Settings>,
+    /// Signs profiles; `None`: they are sent as they are (`enroll.sign_profile = false`, for old simulators).
+    pub signer: Option<Arc<ProfileSigner>>,
+    /// Who asked how often.
+    pub asked: Arc<Buckets<IpAddr>>,
+}
