@@ -6,7 +6,7 @@
 //! - [`scep`]: SCEP (RFC 8894) over HTTP, the way in which a device asks.
 //! - [`admission`]: whether an `Authenticate` may be believed, decided from the record that its certificate was issued by (TH-02).
 
-//ADM
+pub mod admission;
 pub mod authority;
 mod error;
 pub mod issuance;
