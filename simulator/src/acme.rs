@@ -242,7 +242,8 @@ mod tests {
                 keys.push((key, value));
             }
         }
-        let inner: String = keys.iter().map(|(key, value)| format!("<key>{key}</key>{value}")).collect();
+        let inner: String =
+            keys.iter().map(|(key, value)| format!("<key>{key}</key>{value}")).collect::<Vec<_>>().concat();
         parse(format!("<plist><dict>{inner}</dict></plist>").as_bytes()).unwrap()
     }
 

@@ -108,6 +108,8 @@ pub struct Behaviour {
     pub not_now: BTreeMap<String, u32>,
     /// `Authenticate` says neither product nor version, as without the right 16.
     pub sparse_authenticate: bool,
+    /// Follows a profile whose URLs are http: for load tests and for servers behind a proxy, never a real device.
+    pub plain_http: bool,
 }
 
 /// A channel of a device: the device itself (0) or one of its users.
@@ -208,19 +210,26 @@ impl Device {
 
     /// Follows an enrollment link to its end: profile, SCEP, Authenticate, TokenUpdate.
     pub async fn enroll(&mut self, link: &str) -> Result<()> {
+        self.follow(link).await?;
+        self.authenticate().await?;
+        self.token_update(ChannelId::DEVICE).await
+    }
+
+    /// Fetches the profile behind an enrollment link and gets the identity that it names.
+    pub async fn follow(&mut self, link: &str) -> Result<()> {
         let url = format!("{}/profile", link.trim_end_matches('/'));
         let answer = self.client.get(&url).await?;
         if answer.content_type() != "application/x-apple-aspen-config" {
             return Err(Error::Profile(format!("Content-Type is «{}»", answer.content_type())));
         }
-        self.install_enrollment(&answer.body).await
+        self.obtain_identity(&answer.body).await
     }
 
-    /// Installs an enrollment profile that came by another way.
-    pub async fn install_enrollment(&mut self, bytes: &[u8]) -> Result<()> {
+    /// Reads an enrollment profile and gets the identity that it names, without telling the server yet.
+    pub async fn obtain_identity(&mut self, bytes: &[u8]) -> Result<()> {
         let enrollment = profile::read_enrollment(bytes, &self.record.situation(false))?;
         for url in [&enrollment.mdm.server_url, &enrollment.mdm.check_in_url] {
-            if !url.starts_with("https://") {
+            if !url.starts_with("https://") && !self.behaviour.plain_http {
                 return Err(Error::Profile("com.apple.mdm: ServerURL and CheckInURL are https".into()));
             }
         }
@@ -240,8 +249,7 @@ impl Device {
         channel.profiles.push(enrollment.profile);
         self.channels = vec![channel];
         self.finished.clear();
-        self.authenticate().await?;
-        self.token_update(ChannelId::DEVICE).await
+        Ok(())
     }
 
     /// A user logs in: the user channel enrolls by its own TokenUpdate.
@@ -257,6 +265,10 @@ impl Device {
 
     /// Sends Authenticate, the first message of an enrollment.
     pub async fn authenticate(&mut self) -> Result<()> {
+        self.send_check_in(&self.authenticate_message()?).await
+    }
+
+    pub(crate) fn authenticate_message(&self) -> Result<Writer> {
         let record = &self.record;
         let mac = record.hardware.family == Family::Mac;
         let mut message = self
@@ -273,11 +285,15 @@ impl Device {
                 message = message.string("SerialNumber", &record.serial_number);
             }
         }
-        self.send_check_in(&message).await
+        Ok(message)
     }
 
     /// Sends TokenUpdate with the channel's push token and PushMagic.
     pub async fn token_update(&mut self, channel: ChannelId) -> Result<()> {
+        self.send_check_in(&self.token_update_message(channel)?).await
+    }
+
+    pub(crate) fn token_update_message(&self, channel: ChannelId) -> Result<Writer> {
         let of = self.channel(channel)?;
         let mut message =
             self.check_in(channel, "TokenUpdate")?.data("Token", &of.token).string("PushMagic", &of.magic);
@@ -291,7 +307,7 @@ impl Device {
                 message = message.data("UnlockToken", b"a token that is longer than the push token");
             }
         }
-        self.send_check_in(&message).await
+        Ok(message)
     }
 
     /// The profile is removed. The server hears of it only where the profile asked for that.
@@ -312,7 +328,7 @@ impl Device {
         let waiting = self.channel_mut(channel)?.unsent.take();
         let mut body = match waiting {
             Some(report) => report,
-            None => self.sender(channel)?.string("Status", "Idle").document(),
+            None => self.idle_message(channel)?.document(),
         };
         for _ in 0..LONGEST_SESSION {
             let reporting = !session.answered.is_empty();
@@ -385,6 +401,10 @@ impl Device {
 
     pub(crate) fn channel_mut(&mut self, channel: ChannelId) -> Result<&mut Channel> {
         self.channels.get_mut(channel.0).ok_or_else(|| Error::Protocol("no such channel".into()))
+    }
+
+    pub(crate) fn idle_message(&self, channel: ChannelId) -> Result<Writer> {
+        Ok(self.sender(channel)?.string("Status", "Idle"))
     }
 
     /// The keys by which every message names its sender (protocol.md section 2).

@@ -12,11 +12,14 @@ pub mod commands;
 pub mod device;
 pub mod error;
 pub mod fleet;
+pub mod foreign;
 pub mod hardware;
 pub mod http;
+pub mod load;
 pub mod plist;
 pub mod profile;
 pub mod scep;
 pub mod signature;
+pub mod wire;
 
 pub use error::Error;
