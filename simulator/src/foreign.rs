@@ -117,7 +117,7 @@ impl Foreign {
     }
 
     fn device_information(&self, keys: &Value) -> String {
-        let mut found = String::new();
+        let mut found = Vec::new();
         for query in keys.get("Queries").and_then(Value::as_array).unwrap_or_default() {
             let value = match query.as_str() {
                 Some("DeviceName") => &self.record.device_name,
@@ -126,9 +126,9 @@ impl Foreign {
                 _ => continue,
             };
             let query = query.as_str().unwrap_or_default();
-            found.push_str(&format!("\t\t\t<key>{query}</key>\n\t\t\t<string>{}</string>\n", escape(value)));
+            found.push(format!("\t\t\t<key>{query}</key>\n\t\t\t<string>{}</string>\n", escape(value)));
         }
-        format!("\t\t<key>QueryResponses</key>\n\t\t<dict>\n{found}\t\t</dict>\n")
+        format!("\t\t<key>QueryResponses</key>\n\t\t<dict>\n{}\t\t</dict>\n", found.concat())
     }
 
     async fn check_in(&self, message_type: &str, keys: &str) -> Result<()> {

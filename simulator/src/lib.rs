@@ -8,6 +8,7 @@
 
 pub mod acme;
 pub mod apns;
+pub mod authority;
 pub mod commands;
 pub mod device;
 pub mod error;
