@@ -10,7 +10,7 @@ pub mod admission;
 pub mod authority;
 mod error;
 pub mod issuance;
-//SCEP
+pub mod scep;
 
 pub use authority::Authority;
 pub use error::Error;

@@ -11,6 +11,25 @@ use super::*;
 
 pub(crate) const NOW: Timestamp = Timestamp(1_795_320_000_000);
 
+static KEYS: tokio::sync::OnceCell<Vec<store::keys::Row>> = tokio::sync::OnceCell::const_new();
+
+async fn load(tx: &mut Tx, sealer: &Sealer) -> Authority {
+    let settings = crate::authority::Settings::default();
+    Authority::load_or_create(tx, sealer, &Random::System, NOW, &settings).await.unwrap()
+}
+
+async fn first_keys(sealer: &Sealer) -> Vec<store::keys::Row> {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&Settings::new(format!("sqlite:{}/a.db", folder.path().display()))).await.unwrap();
+    let mut tx = store.begin().await.unwrap();
+    load(&mut tx, sealer).await;
+    let mut rows = Vec::new();
+    for name in ["identity-ca", "scep-ra", "profile-signer"] {
+        rows.push(store::keys::get(&mut tx, name).await.unwrap().unwrap());
+    }
+    rows
+}
+
 /// A database with an authority in it.
 pub(crate) struct World {
     pub(crate) store: Store,
@@ -25,8 +44,12 @@ impl World {
         let store = Store::open(&Settings::new(format!("sqlite:{}/a.db", folder.path().display()))).await.unwrap();
         let sealer = Sealer::new(&[7; 32]);
         let mut tx = store.begin().await.unwrap();
-        let settings = crate::authority::Settings::default();
-        let authority = Authority::load_or_create(&mut tx, &sealer, &Random::System, NOW, &settings).await.unwrap();
+        // RSA keys are slow to make: all worlds have those of the first one.
+        let keys = KEYS.get_or_init(|| first_keys(&sealer)).await;
+        for row in keys {
+            assert!(store::keys::insert(&mut tx, row).await.unwrap());
+        }
+        let authority = load(&mut tx, &sealer).await;
         tx.commit().await.unwrap();
         Self { store, sealer, authority, _folder: folder }
     }
