@@ -170,6 +170,26 @@ reasons! {
         "With this device's values the payload would break one of Apple's rules.",
         "com.apple.security.acme",
         "Read the decision's detail, which names the key, and change the policy.";
+    /// T8, at delivery.
+    FactsStale = "facts_stale":
+        "What is known of the device is older than a day and is asked for again before a profile is sent.",
+        "acme.md T8: decide at delivery time",
+        "Nothing needs to be done.";
+    /// The device said so.
+    InstallFailed = "install_failed":
+        "The device answered the profile with an error; it is tried again later, a limited number of times.",
+        "InstallProfile, ErrorChain",
+        "Read the error chain in the decision's detail.";
+    /// The command ended without an answer.
+    CommandEnded = "command_ended":
+        "The command was cancelled, expired or got no report; it is tried again later.",
+        "Assay, command queue",
+        "Look at the command's state.";
+    /// Enough is enough.
+    GivenUp = "given_up":
+        "The profile failed too often; nothing more is tried until the policy or the device changes.",
+        "acme.md section 8: back off, never loop re-installs",
+        "Read the error chain in the decision's detail, then write the policy anew.";
     /// The policy is gone.
     PolicyGone = "policy_gone":
         "The policy was deleted or the device was taken out of its scope.",

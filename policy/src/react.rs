@@ -1,0 +1,156 @@
+//! What a report means for policies: facts learned, profiles installed, failed or removed. What follows is enqueued in
+//! the transaction of the report, so that it rides back in the very same response.
+
+use commands::{Done, Outcome};
+use mdm_core::command::device_information;
+use mdm_core::ids::AssignmentId;
+use mdm_core::report::{ErrorItem, Report};
+use mdm_core::time::Timestamp;
+use store::Tx;
+use store::assignments::{self, Assignment};
+use store::enrollments::Enrollment;
+
+use crate::advance::{Case, Presence, advance, event, failed};
+use crate::decide::{MAX_ATTEMPTS, State, back_off};
+use crate::error::Result;
+use crate::reason::ReasonCode;
+use crate::{CREATED_BY, Context, target};
+
+/// Draws the conclusions from a report that ended a command of this enrollment. The lock on the enrollment is held.
+pub async fn react(
+    tx: &mut Tx,
+    ctx: &Context,
+    enrollment: &Enrollment,
+    done: &Done,
+    report: &Report,
+    now: Timestamp,
+) -> Result<()> {
+    if done.outcome == Outcome::NotNow {
+        return Ok(());
+    }
+    if done.request_type == "DeviceInformation" {
+        return learn(tx, ctx, enrollment, done, report, now).await;
+    }
+    if done.created_by != CREATED_BY {
+        return Ok(());
+    }
+    let Some(a) = assignments::by_command(tx, enrollment.id, &done.uuid).await? else { return Ok(()) };
+    match State::from_text(&a.state) {
+        Some(State::Installing) => installed(tx, ctx, enrollment, a, done, now).await,
+        Some(State::Removing) => removed(tx, ctx, enrollment, a, done, now).await,
+        _ => Ok(()),
+    }
+}
+
+/// Facts: anybody's `DeviceInformation` teaches; only one that asked for what the gate needs counts as asked.
+async fn learn(
+    tx: &mut Tx,
+    ctx: &Context,
+    enrollment: &Enrollment,
+    done: &Done,
+    report: &Report,
+    now: Timestamp,
+) -> Result<()> {
+    let mut facts = target::stored(tx, enrollment).await?;
+    let ours = done.created_by == CREATED_BY;
+    let answers = match done.outcome {
+        Outcome::Acknowledged => device_information::answer(&report.body),
+        _ => None,
+    };
+    if answers.is_none() && !ours {
+        return Ok(());
+    }
+    let complete = answers.as_ref().is_some_and(|a| a.product_name.is_some() && a.os_version.is_some());
+    if ours || complete {
+        facts.asked_at = Some(now);
+    }
+    if let Some(answers) = answers {
+        target::learn_answers(&mut facts, answers, now);
+    }
+    target::save(tx, enrollment, &facts, now).await?;
+    for a in assignments::of_enrollment(tx, enrollment.id).await? {
+        advance(tx, ctx, enrollment, a, Presence::Connected, now).await?;
+    }
+    Ok(())
+}
+
+async fn installed(
+    tx: &mut Tx,
+    ctx: &Context,
+    enrollment: &Enrollment,
+    mut a: Assignment,
+    done: &Done,
+    now: Timestamp,
+) -> Result<()> {
+    let case = Case::load(tx, enrollment, &a).await?;
+    if let Outcome::Error(chain) = &done.outcome {
+        failed(&mut a, ReasonCode::InstallFailed, Some(chain_text(chain)), &case.decision, now)?;
+        event(tx, enrollment, &case, &a, "assignment.failed", "The device refused the profile", now).await?;
+    } else if done.outcome == Outcome::CommandFormatError {
+        failed(&mut a, ReasonCode::InstallFailed, Some("CommandFormatError".to_owned()), &case.decision, now)?;
+        event(tx, enrollment, &case, &a, "assignment.failed", "The device did not understand the command", now).await?;
+    } else {
+        State::Installed.as_str().clone_into(&mut a.state);
+        a.attempts = 0;
+        a.reason = None;
+        a.due_at = None;
+        event(tx, enrollment, &case, &a, "assignment.installed", "The device has installed the profile", now).await?;
+    }
+    assignments::save(tx, &a, now).await?;
+    advance(tx, ctx, enrollment, a, Presence::Connected, now).await?;
+    Ok(())
+}
+
+async fn removed(
+    tx: &mut Tx,
+    ctx: &Context,
+    enrollment: &Enrollment,
+    mut a: Assignment,
+    done: &Done,
+    now: Timestamp,
+) -> Result<()> {
+    let case = Case::load(tx, enrollment, &a).await?;
+    if done.outcome == Outcome::Acknowledged {
+        a.profile_sent = false;
+        a.attempts = 0;
+        if !case.situation.wanted {
+            assignments::delete(tx, AssignmentId(a.id)).await?;
+            return event(tx, enrollment, &case, &a, "assignment.removed", "The profile was removed", now).await;
+        }
+        State::Assigned.as_str().clone_into(&mut a.state);
+    } else {
+        a.attempts += 1;
+        a.due_at = (a.attempts < MAX_ATTEMPTS).then(|| now.plus(back_off(a.attempts)).0);
+    }
+    assignments::save(tx, &a, now).await?;
+    advance(tx, ctx, enrollment, a, Presence::Connected, now).await?;
+    Ok(())
+}
+
+/// The device's own words, kept as they are and never branched on (Apple: don't rely on the codes).
+fn chain_text(chain: &[ErrorItem]) -> String {
+    let item = |item: &ErrorItem| {
+        let words = item.us_english_description.as_deref().or(item.localized_description.as_deref()).unwrap_or("");
+        let text = format!("{} {}: {words}", item.domain, item.code);
+        text.chars().take(500).collect::<String>()
+    };
+    chain.iter().take(8).map(item).collect::<Vec<_>>().join(" <- ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_chain_is_told_top_error_first_and_bounded() {
+        let item = |code, text: &str| ErrorItem {
+            code,
+            domain: "MCProfileErrorDomain".into(),
+            localized_description: Some("Erreur".into()),
+            us_english_description: Some(text.into()),
+        };
+        let text = chain_text(&[item(4001, "Profile failed"), item(9, &"x".repeat(9000))]);
+        assert!(text.starts_with("MCProfileErrorDomain 4001: Profile failed <- MCProfileErrorDomain 9: xxx"), "{text}");
+        assert!(text.len() < 700);
+    }
+}
