@@ -120,27 +120,13 @@ pub struct Model {
 const SOC_CSV: &str = include_str!("../data/soc.csv");
 
 static MODELS: LazyLock<BTreeMap<String, Model>> = LazyLock::new(|| {
-    SOC_CSV
-        .lines()
-        .skip(1)
-        .filter_map(Model::from_line)
-        .map(|m| (m.product_name.clone(), m))
-        .collect()
+    SOC_CSV.lines().skip(1).filter_map(Model::from_line).map(|m| (m.product_name.clone(), m)).collect()
 });
 
 impl Model {
     fn from_line(line: &str) -> Option<Self> {
         let fields = csv_fields(line);
-        let [
-            product_name,
-            family,
-            marketing_name,
-            chip,
-            attest,
-            bound,
-            _source,
-        ] = fields.as_slice()
-        else {
+        let [product_name, family, marketing_name, chip, attest, bound, _source] = fields.as_slice() else {
             return None;
         };
         Some(Self {
@@ -191,20 +177,8 @@ struct Kind {
 
 const NEVER: u32 = u32::MAX;
 
-const fn kind(
-    prefix: &'static str,
-    platform: Platform,
-    bounds: (u32, u32, u32),
-    newest: u32,
-) -> Kind {
-    Kind {
-        prefix,
-        platform,
-        must_be_false: bounds.0,
-        ignored: bounds.1,
-        supported: bounds.2,
-        newest,
-    }
+const fn kind(prefix: &'static str, platform: Platform, bounds: (u32, u32, u32), newest: u32) -> Kind {
+    Kind { prefix, platform, must_be_false: bounds.0, ignored: bounds.1, supported: bounds.2, newest }
 }
 
 // soc-rules.md, "The class depends only on (prefix, major number)".
@@ -235,9 +209,7 @@ fn split(product_name: &str) -> Option<(&str, u32)> {
     let digits = product_name.find(|c: char| c.is_ascii_digit())?;
     let (prefix, numbers) = product_name.split_at_checked(digits)?;
     let (major, minor) = numbers.split_once(',')?;
-    let whole = |n: &str| {
-        (!n.is_empty() && n.len() <= 4 && n.bytes().all(|b| b.is_ascii_digit())).then_some(())
-    };
+    let whole = |n: &str| (!n.is_empty() && n.len() <= 4 && n.bytes().all(|b| b.is_ascii_digit())).then_some(());
     whole(major)?;
     whole(minor)?;
     major.parse().ok().filter(|m| *m > 0).map(|m| (prefix, m))
@@ -261,11 +233,7 @@ impl Claims<'_> {
         [self.product_name, self.model, self.model_name]
             .into_iter()
             .flatten()
-            .any(|name| {
-                ["Mac", "iMac", "Xserve"]
-                    .iter()
-                    .any(|p| name.starts_with(p))
-            })
+            .any(|name| ["Mac", "iMac", "Xserve"].iter().any(|p| name.starts_with(p)))
             || self.is_apple_silicon.is_some()
     }
 }
@@ -273,10 +241,7 @@ impl Claims<'_> {
 /// Finds the class of a device, in the decision order of soc-rules.md (steps 1 to 7).
 pub fn classify(claims: &Claims<'_>) -> Hardware {
     let listed = claims.product_name.and_then(model);
-    if claims
-        .product_name
-        .is_some_and(|n| VIRTUAL.iter().any(|v| n.starts_with(v)))
-    {
+    if claims.product_name.is_some_and(|n| VIRTUAL.iter().any(|v| n.starts_with(v))) {
         return Hardware {
             attest: AttestSupport::MustBeFalse,
             platform: Some(Platform::Macos),
@@ -285,13 +250,10 @@ pub fn classify(claims: &Claims<'_>) -> Hardware {
             model: listed,
         };
     }
-    let found = claims
-        .product_name
-        .and_then(split)
-        .and_then(|(prefix, major)| {
-            let kind = KINDS.iter().find(|k| k.prefix == prefix)?;
-            Some((kind, major))
-        });
+    let found = claims.product_name.and_then(split).and_then(|(prefix, major)| {
+        let kind = KINDS.iter().find(|k| k.prefix == prefix)?;
+        Some((kind, major))
+    });
     let (platform, attest, basis) = match found {
         Some((kind, major)) => {
             let attest = if major <= kind.must_be_false {
@@ -314,29 +276,20 @@ pub fn classify(claims: &Claims<'_>) -> Hardware {
         None if claims.says_mac() => (Some(Platform::Macos), AttestSupport::Unknown, Basis::None),
         None => (None, AttestSupport::Unknown, Basis::None),
     };
-    let mut hardware = Hardware {
-        attest,
-        platform,
-        basis,
-        disagreement: false,
-        model: listed,
-    };
+    let mut hardware = Hardware { attest, platform, basis, disagreement: false, model: listed };
     if platform == Some(Platform::Macos) {
         match (hardware.attest, claims.is_apple_silicon) {
             (AttestSupport::Unknown, flag) => {
                 hardware.basis = Basis::AppleSiliconFlag;
-                hardware.attest = if flag == Some(true) {
-                    AttestSupport::Supported
-                } else {
-                    AttestSupport::MustBeFalse
-                };
+                hardware.attest =
+                    if flag == Some(true) { AttestSupport::Supported } else { AttestSupport::MustBeFalse };
             }
             (AttestSupport::Supported, Some(false)) => {
                 hardware.disagreement = true;
                 hardware.attest = AttestSupport::MustBeFalse;
             }
             (AttestSupport::Ignored | AttestSupport::MustBeFalse, Some(true)) => {
-                hardware.disagreement = true
+                hardware.disagreement = true;
             }
             _ => {}
         }
@@ -358,22 +311,14 @@ pub struct OsVersion {
 impl OsVersion {
     /// The version `major.minor`.
     pub const fn new(major: u16, minor: u16) -> Self {
-        Self {
-            major,
-            minor,
-            patch: 0,
-        }
+        Self { major, minor, patch: 0 }
     }
 }
 
 impl fmt::Display for OsVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.major, self.minor)?;
-        if self.patch > 0 {
-            write!(f, ".{}", self.patch)
-        } else {
-            Ok(())
-        }
+        if self.patch > 0 { write!(f, ".{}", self.patch) } else { Ok(()) }
     }
 }
 
@@ -399,15 +344,7 @@ impl FromStr for OsVersion {
             count += 1;
         }
         let [major, minor, patch] = parts;
-        if count == 0 || major == 0 {
-            Err(InvalidOsVersion)
-        } else {
-            Ok(Self {
-                major,
-                minor,
-                patch,
-            })
-        }
+        if count == 0 || major == 0 { Err(InvalidOsVersion) } else { Ok(Self { major, minor, patch }) }
     }
 }
 
@@ -418,10 +355,7 @@ mod tests {
     use super::*;
 
     fn named(product_name: &str) -> Hardware {
-        classify(&Claims {
-            product_name: Some(product_name),
-            ..Claims::default()
-        })
+        classify(&Claims { product_name: Some(product_name), ..Claims::default() })
     }
 
     #[test]
@@ -430,10 +364,7 @@ mod tests {
         for model in models() {
             let found = named(&model.product_name);
             assert_eq!(found.attest, model.attest, "{}", model.product_name);
-            assert_eq!(
-                found.model.map(|m| &m.product_name),
-                Some(&model.product_name)
-            );
+            assert_eq!(found.model.map(|m| &m.product_name), Some(&model.product_name));
             let family = match found.platform.unwrap() {
                 Platform::Ios if model.product_name.starts_with("iPod") => "iPod",
                 Platform::Ios => "iPhone",
@@ -449,11 +380,7 @@ mod tests {
             );
             if found.platform == Some(Platform::Macos) {
                 let bound = !matches!(found.attest, AttestSupport::MustBeFalse);
-                assert_eq!(
-                    bound, model.hardware_bound_possible,
-                    "{}",
-                    model.product_name
-                );
+                assert_eq!(bound, model.hardware_bound_possible, "{}", model.product_name);
             }
         }
     }
@@ -497,25 +424,9 @@ mod tests {
 
     #[test]
     fn virtual_machines_are_virtual_whatever_the_silicon_flag_says() {
-        for name in [
-            "VirtualMac2,1",
-            "VMware7,1",
-            "VMware20,1",
-            "Parallels-ARM",
-            "VMM-x86_64",
-            "ADP3,2",
-            "IntelVM",
-        ] {
-            let claims = Claims {
-                product_name: Some(name),
-                is_apple_silicon: Some(true),
-                ..Claims::default()
-            };
-            assert_eq!(
-                classify(&claims).attest,
-                AttestSupport::MustBeFalse,
-                "{name}"
-            );
+        for name in ["VirtualMac2,1", "VMware7,1", "VMware20,1", "Parallels-ARM", "VMM-x86_64", "ADP3,2", "IntelVM"] {
+            let claims = Claims { product_name: Some(name), is_apple_silicon: Some(true), ..Claims::default() };
+            assert_eq!(classify(&claims).attest, AttestSupport::MustBeFalse, "{name}");
             assert_eq!(classify(&claims).basis, Basis::Virtual);
         }
     }
@@ -523,39 +434,17 @@ mod tests {
     #[test]
     fn the_silicon_flag_decides_for_unknown_macs_and_never_raises_a_known_one() {
         let with = |product_name, flag| {
-            classify(&Claims {
-                product_name: Some(product_name),
-                is_apple_silicon: flag,
-                ..Claims::default()
-            })
+            classify(&Claims { product_name: Some(product_name), is_apple_silicon: flag, ..Claims::default() })
         };
-        assert_eq!(
-            with("MacStudio1,1", Some(true)).attest,
-            AttestSupport::Supported
-        );
-        assert_eq!(
-            with("MacStudio1,1", Some(false)).attest,
-            AttestSupport::MustBeFalse
-        );
-        assert_eq!(
-            with("MacStudio1,1", None).attest,
-            AttestSupport::MustBeFalse
-        );
-        assert_eq!(
-            with("MacBookPro16,1", Some(true)).attest,
-            AttestSupport::Ignored
-        );
+        assert_eq!(with("MacStudio1,1", Some(true)).attest, AttestSupport::Supported);
+        assert_eq!(with("MacStudio1,1", Some(false)).attest, AttestSupport::MustBeFalse);
+        assert_eq!(with("MacStudio1,1", None).attest, AttestSupport::MustBeFalse);
+        assert_eq!(with("MacBookPro16,1", Some(true)).attest, AttestSupport::Ignored);
         assert!(with("MacBookPro16,1", Some(true)).disagreement);
-        assert_eq!(
-            with("Mac15,3", Some(false)).attest,
-            AttestSupport::MustBeFalse
-        );
+        assert_eq!(with("Mac15,3", Some(false)).attest, AttestSupport::MustBeFalse);
         assert!(with("Mac15,3", Some(false)).disagreement);
         assert!(!with("Mac15,3", Some(true)).disagreement);
-        let by_model_name = Claims {
-            model_name: Some("MacBook Pro"),
-            ..Claims::default()
-        };
+        let by_model_name = Claims { model_name: Some("MacBook Pro"), ..Claims::default() };
         assert_eq!(classify(&by_model_name).platform, Some(Platform::Macos));
     }
 
@@ -566,9 +455,7 @@ mod tests {
         assert!(v("9.3.5").unwrap() < v("16").unwrap());
         assert_eq!(v("16.5.1 (c)").unwrap().to_string(), "16.5.1");
         assert_eq!(v("14").unwrap(), OsVersion::new(14, 0));
-        for bad in [
-            "", " ", "x", "17.", ".1", "17.5.1.2", "-1", "+17", "99999.1", "0.1", "17,5",
-        ] {
+        for bad in ["", " ", "x", "17.", ".1", "17.5.1.2", "-1", "+17", "99999.1", "0.1", "17,5"] {
             assert_eq!(v(bad), Err(InvalidOsVersion), "{bad}");
         }
     }

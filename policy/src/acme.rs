@@ -63,6 +63,7 @@ pub struct AlternativeNames {
 /// A policy as the API carries it. What is left out has the default given here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of the payload or a switch of the policy")]
 pub struct PolicyDocument {
     /// Its name: 1 to 64 letters, digits, `.`, `_` or `-`, starting with a letter or a digit.
     pub name: String,

@@ -30,10 +30,10 @@ pub(crate) enum Presence {
 }
 
 /// How long a connected device has to fetch what was enqueued, before it is woken for it.
-const SAFETY_NET: Duration = Duration::from_secs(120);
+const SAFETY_NET: Duration = Duration::from_mins(2);
 
 /// How long a command is waited for before the reconcile loop looks whether it is still there.
-const LOOK_AGAIN: Duration = Duration::from_secs(24 * 3600);
+const LOOK_AGAIN: Duration = Duration::from_hours(24);
 
 /// The parameters of an `InstallProfile` that is rendered when it is handed out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

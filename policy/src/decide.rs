@@ -12,7 +12,7 @@ use crate::decision::{Decision, Form, Outcome};
 use crate::reason::ReasonCode;
 
 /// Facts older than this are asked for again before a profile is sent, and before a refusal stands.
-pub const FACTS_MAX_AGE: Duration = Duration::from_secs(24 * 3600);
+pub const FACTS_MAX_AGE: Duration = Duration::from_hours(24);
 
 /// Failures after which nothing more is tried until the policy or the device changes.
 pub const MAX_ATTEMPTS: i64 = 8;

@@ -25,6 +25,7 @@ pub enum Wish {
 
 /// What the policy asks of every device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of the payload or a switch of the policy")]
 pub struct Ask {
     /// `HardwareBound`.
     pub hardware_bound: Wish,

@@ -13,10 +13,10 @@ use crate::advance::{Presence, advance};
 use crate::error::Result;
 
 /// How long a batch has before others may take what it has left.
-const LEASE: Duration = Duration::from_secs(60);
+const LEASE: Duration = Duration::from_mins(1);
 
 /// How long an assignment that cannot be decided is left alone.
-const PUT_ASIDE: Duration = Duration::from_secs(600);
+const PUT_ASIDE: Duration = Duration::from_mins(10);
 
 /// Takes up to `limit` assignments that are due and moves each on, in a transaction of its own: one that cannot be
 /// moved is logged and put aside, the others go on (RG-19). Tells how many were taken; call it again at once when it is

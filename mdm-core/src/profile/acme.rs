@@ -29,20 +29,12 @@ impl KeyKind {
     /// Reads `KeyType` and `KeySize` (R3, R4, R5).
     pub fn new(key_type: &str, key_size: u32) -> Result<Self, KeyError> {
         match key_type {
-            "RSA" if (1024..=4096).contains(&key_size) && key_size.is_multiple_of(8) => {
-                Ok(Self::Rsa(key_size))
+            "RSA" if (1024..=4096).contains(&key_size) && key_size.is_multiple_of(8) => Ok(Self::Rsa(key_size)),
+            "RSA" => Err(KeyError::new("KeySize", "for RSA: 1024 to 4096 and a multiple of 8")),
+            "ECSECPrimeRandom" if matches!(key_size, 192 | 256 | 384 | 521) => Ok(Self::EcsecPrimeRandom(key_size)),
+            "ECSECPrimeRandom" => {
+                Err(KeyError::new("KeySize", "for ECSECPrimeRandom: 192, 256, 384 or 521 (521, not 512)"))
             }
-            "RSA" => Err(KeyError::new(
-                "KeySize",
-                "for RSA: 1024 to 4096 and a multiple of 8",
-            )),
-            "ECSECPrimeRandom" if matches!(key_size, 192 | 256 | 384 | 521) => {
-                Ok(Self::EcsecPrimeRandom(key_size))
-            }
-            "ECSECPrimeRandom" => Err(KeyError::new(
-                "KeySize",
-                "for ECSECPrimeRandom: 192, 256, 384 or 521 (521, not 512)",
-            )),
             _ => Err(KeyError::new("KeyType", "RSA or ECSECPrimeRandom")),
         }
     }
@@ -94,28 +86,16 @@ pub struct MacKeys {
 #[serde(deny_unknown_fields)]
 pub struct SubjectAltName {
     /// An e-mail address.
-    #[serde(
-        rename = "rfc822Name",
-        default,
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "rfc822Name", default, skip_serializing_if = "Option::is_none")]
     pub rfc822_name: Option<String>,
     /// A host name.
     #[serde(rename = "dNSName", default, skip_serializing_if = "Option::is_none")]
     pub dns_name: Option<String>,
     /// A URI.
-    #[serde(
-        rename = "uniformResourceIdentifier",
-        default,
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "uniformResourceIdentifier", default, skip_serializing_if = "Option::is_none")]
     pub uniform_resource_identifier: Option<String>,
     /// A user principal name: otherName 1.3.6.1.4.1.311.20.2.3.
-    #[serde(
-        rename = "ntPrincipalName",
-        default,
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "ntPrincipalName", default, skip_serializing_if = "Option::is_none")]
     pub nt_principal_name: Option<String>,
 }
 
@@ -125,10 +105,7 @@ impl SubjectAltName {
         [
             ("rfc822Name", &self.rfc822_name),
             ("dNSName", &self.dns_name),
-            (
-                "uniformResourceIdentifier",
-                &self.uniform_resource_identifier,
-            ),
+            ("uniformResourceIdentifier", &self.uniform_resource_identifier),
             ("ntPrincipalName", &self.nt_principal_name),
         ]
         .into_iter()
@@ -179,10 +156,7 @@ pub struct KeyError {
 impl KeyError {
     /// `key` is wrong; `expected` would be right.
     pub fn new(key: &'static str, expected: impl Into<String>) -> Self {
-        Self {
-            key,
-            expected: expected.into(),
-        }
+        Self { key, expected: expected.into() }
     }
 }
 
@@ -227,29 +201,16 @@ impl AcmePayload {
             check(Err(KeyError::new("HardwareBound", HARDWARE_BOUND_RULE)));
         }
         if keys.attest == Attest::True && !keys.hardware_bound {
-            check(Err(KeyError::new(
-                "Attest",
-                "false unless HardwareBound is true",
-            )));
+            check(Err(KeyError::new("Attest", "false unless HardwareBound is true")));
         }
         check(check_subject(&keys.subject));
         check(check_subject_alt_name(&keys.subject_alt_name));
         check(keys.usage_flags.map_or(Ok(()), check_usage_flags));
-        check(
-            keys.extended_key_usage
-                .iter()
-                .try_for_each(|oid| check_extended_key_usage(oid)),
-        );
+        check(keys.extended_key_usage.iter().try_for_each(|oid| check_extended_key_usage(oid)));
         if let Some(mac) = &keys.mac {
             if platform != Some(Platform::Macos) {
-                check(Err(KeyError::new(
-                    "KeyIsExtractable",
-                    "left out unless the device is a Mac",
-                )));
-                check(Err(KeyError::new(
-                    "AllowAllAppsAccess",
-                    "left out unless the device is a Mac",
-                )));
+                check(Err(KeyError::new("KeyIsExtractable", "left out unless the device is a Mac")));
+                check(Err(KeyError::new("AllowAllAppsAccess", "left out unless the device is a Mac")));
             }
             if mac.key_is_extractable && keys.hardware_bound {
                 check(Err(KeyError::new("KeyIsExtractable", EXTRACTABLE_RULE)));
@@ -268,13 +229,7 @@ impl AcmePayload {
 
     /// The payload with the keys that every payload has.
     pub fn payload(&self, identifier: String, uuid: Uuid, display_name: Option<String>) -> Payload {
-        Payload {
-            payload_type: PAYLOAD_TYPE.into(),
-            identifier,
-            uuid,
-            display_name,
-            keys: self.dictionary(),
-        }
+        Payload { payload_type: PAYLOAD_TYPE.into(), identifier, uuid, display_name, keys: self.dictionary() }
     }
 
     fn dictionary(&self) -> Dictionary {
@@ -282,19 +237,12 @@ impl AcmePayload {
         let keys = &self.keys;
         let mut out = Dictionary::new();
         out.insert("DirectoryURL".into(), keys.directory_url.as_str().into());
-        out.insert(
-            "ClientIdentifier".into(),
-            keys.client_identifier.as_str().into(),
-        );
+        out.insert("ClientIdentifier".into(), keys.client_identifier.as_str().into());
         out.insert("KeyType".into(), self.key.key_type().into());
         out.insert("KeySize".into(), self.key.key_size().into());
         out.insert("HardwareBound".into(), keys.hardware_bound.into());
-        let rdn =
-            |rdn: &Vec<Vec<String>>| Value::Array(rdn.iter().map(|pair| strings(pair)).collect());
-        out.insert(
-            "Subject".into(),
-            Value::Array(keys.subject.iter().map(rdn).collect()),
-        );
+        let rdn = |rdn: &Vec<Vec<String>>| Value::Array(rdn.iter().map(|pair| strings(pair)).collect());
+        out.insert("Subject".into(), Value::Array(keys.subject.iter().map(rdn).collect()));
         let mut names = Dictionary::new();
         for (key, value) in keys.subject_alt_name.entries() {
             names.insert(key.into(), value.into());
@@ -315,22 +263,17 @@ impl AcmePayload {
         }
         if let Some(mac) = &keys.mac {
             out.insert("KeyIsExtractable".into(), mac.key_is_extractable.into());
-            out.insert(
-                "AllowAllAppsAccess".into(),
-                mac.allow_all_apps_access.into(),
-            );
+            out.insert("AllowAllAppsAccess".into(), mac.allow_all_apps_access.into());
         }
         out
     }
 }
 
 /// What R6 demands.
-pub const HARDWARE_BOUND_RULE: &str =
-    "false unless KeyType is ECSECPrimeRandom and KeySize is 256 or 384";
+pub const HARDWARE_BOUND_RULE: &str = "false unless KeyType is ECSECPrimeRandom and KeySize is 256 or 384";
 
 /// What R13 demands.
-pub const EXTRACTABLE_RULE: &str =
-    "false where HardwareBound is true: such a key cannot leave the Secure Enclave";
+pub const EXTRACTABLE_RULE: &str = "false where HardwareBound is true: such a key cannot leave the Secure Enclave";
 
 /// R1: an https URL with a host and without user information.
 pub fn check_directory_url(text: &str) -> Result<(), KeyError> {
@@ -345,20 +288,14 @@ pub fn check_directory_url(text: &str) -> Result<(), KeyError> {
         {
             Ok(())
         }
-        _ => Err(KeyError::new(
-            "DirectoryURL",
-            "an absolute URL with the https scheme and a host",
-        )),
+        _ => Err(KeyError::new("DirectoryURL", "an absolute URL with the https scheme and a host")),
     }
 }
 
 /// R2: not empty; at most 4,096 bytes and no control characters (our addition).
 pub fn check_client_identifier(text: &str) -> Result<(), KeyError> {
     if text.trim().is_empty() || text.len() > 4096 || text.chars().any(char::is_control) {
-        return Err(KeyError::new(
-            "ClientIdentifier",
-            "1 to 4,096 bytes without control characters",
-        ));
+        return Err(KeyError::new("ClientIdentifier", "1 to 4,096 bytes without control characters"));
     }
     Ok(())
 }
@@ -367,18 +304,14 @@ pub fn check_client_identifier(text: &str) -> Result<(), KeyError> {
 pub fn check_subject(subject: &Subject) -> Result<(), KeyError> {
     let wrong = |expected: &str| Err(KeyError::new("Subject", expected));
     if subject.is_empty() || subject.iter().any(Vec::is_empty) {
-        return wrong(
-            "a non-empty array of non-empty arrays of pairs, such as [[[\"CN\",\"{serial}\"]]]",
-        );
+        return wrong("a non-empty array of non-empty arrays of pairs, such as [[[\"CN\",\"{serial}\"]]]");
     }
     for pair in subject.iter().flatten() {
         let [kind, value] = pair.as_slice() else {
             return wrong("made of pairs of exactly two strings: a type and its value");
         };
         if !matches!(kind.as_str(), "C" | "L" | "ST" | "O" | "OU" | "CN") && !is_dotted_oid(kind) {
-            return wrong(
-                "made of pairs whose type is C, L, ST, O, OU, CN or a dotted object identifier",
-            );
+            return wrong("made of pairs whose type is C, L, ST, O, OU, CN or a dotted object identifier");
         }
         if value.is_empty() || value.chars().any(char::is_control) {
             return wrong("made of pairs whose value is not empty and has no control characters");
@@ -392,14 +325,8 @@ pub fn check_subject(subject: &Subject) -> Result<(), KeyError> {
 
 /// R9: single strings, not empty. Unknown keys cannot be expressed.
 pub fn check_subject_alt_name(names: &SubjectAltName) -> Result<(), KeyError> {
-    if names
-        .entries()
-        .any(|(_, value)| value.is_empty() || value.chars().any(char::is_control))
-    {
-        return Err(KeyError::new(
-            "SubjectAltName",
-            "made of single strings, not empty, without control characters",
-        ));
+    if names.entries().any(|(_, value)| value.is_empty() || value.chars().any(char::is_control)) {
+        return Err(KeyError::new("SubjectAltName", "made of single strings, not empty, without control characters"));
     }
     Ok(())
 }
@@ -409,10 +336,7 @@ pub fn check_usage_flags(flags: u32) -> Result<(), KeyError> {
     if flags & !5 == 0 {
         return Ok(());
     }
-    Err(KeyError::new(
-        "UsageFlags",
-        "0, 1 (digital signature), 4 (encryption) or 5 (both)",
-    ))
+    Err(KeyError::new("UsageFlags", "0, 1 (digital signature), 4 (encryption) or 5 (both)"))
 }
 
 /// R11: a dotted object identifier.
@@ -420,10 +344,7 @@ pub fn check_extended_key_usage(oid: &str) -> Result<(), KeyError> {
     if is_dotted_oid(oid) {
         return Ok(());
     }
-    Err(KeyError::new(
-        "ExtendedKeyUsage",
-        "an array of dotted object identifiers, such as 1.3.6.1.5.5.7.3.2",
-    ))
+    Err(KeyError::new("ExtendedKeyUsage", "an array of dotted object identifiers, such as 1.3.6.1.5.5.7.3.2"))
 }
 
 /// Is this an object identifier in dotted notation (X.660: the first arc is 0 to 2, the second below 40 under 0 and 1)?
@@ -459,22 +380,13 @@ mod tests {
             hardware_bound: true,
             subject: vec![
                 vec![vec!["C".into(), "US".into()]],
-                vec![
-                    vec!["CN".into(), "foo".into()],
-                    vec!["1.2.5.3".into(), "bar".into()],
-                ],
+                vec![vec!["CN".into(), "foo".into()], vec!["1.2.5.3".into(), "bar".into()]],
             ],
-            subject_alt_name: SubjectAltName {
-                dns_name: Some("a.example.com".into()),
-                ..SubjectAltName::default()
-            },
+            subject_alt_name: SubjectAltName { dns_name: Some("a.example.com".into()), ..SubjectAltName::default() },
             usage_flags: Some(5),
             extended_key_usage: vec!["1.3.6.1.5.5.7.3.2".into()],
             attest: Attest::True,
-            mac: Some(MacKeys {
-                key_is_extractable: false,
-                allow_all_apps_access: true,
-            }),
+            mac: Some(MacKeys { key_is_extractable: false, allow_all_apps_access: true }),
         }
     }
 
@@ -498,22 +410,13 @@ mod tests {
             "",
             "https://ca\n.example.com/",
         ] {
-            assert_eq!(
-                wrong_keys(|k| k.directory_url = url.into()),
-                ["DirectoryURL"],
-                "R1 {url}"
-            );
+            assert_eq!(wrong_keys(|k| k.directory_url = url.into()), ["DirectoryURL"], "R1 {url}");
         }
-        assert_eq!(
-            wrong_keys(|k| k.client_identifier = " ".into()),
-            ["ClientIdentifier"],
-            "R2"
-        );
+        assert_eq!(wrong_keys(|k| k.client_identifier = " ".into()), ["ClientIdentifier"], "R2");
         assert_eq!(wrong_keys(|k| k.key_type = "EC".into()), ["KeyType"], "R3");
         let rsa = |size, bound| {
             wrong_keys(|k| {
-                (k.key_type, k.key_size, k.hardware_bound, k.attest) =
-                    ("RSA".into(), size, bound, Attest::False)
+                (k.key_type, k.key_size, k.hardware_bound, k.attest) = ("RSA".into(), size, bound, Attest::False);
             })
         };
         for size in [0, 1016, 1025, 4104, 256] {
@@ -524,9 +427,7 @@ mod tests {
         assert_eq!(wrong_keys(|k| k.key_size = 512), ["KeySize"], "R5");
         assert_eq!(wrong_keys(|k| k.key_size = 521), ["HardwareBound"], "R6");
         assert_eq!(wrong_keys(|k| k.hardware_bound = false), ["Attest"], "R7");
-        let pair = |p: &[&str]| {
-            wrong_keys(|k| k.subject = vec![vec![p.iter().map(|s| (*s).into()).collect()]])
-        };
+        let pair = |p: &[&str]| wrong_keys(|k| k.subject = vec![vec![p.iter().map(|s| (*s).into()).collect()]]);
         for bad in [
             &["CN"][..],
             &["CN", "a", "b"],
@@ -542,36 +443,17 @@ mod tests {
         }
         assert_eq!(wrong_keys(|k| k.subject = vec![]), ["Subject"], "R8");
         assert_eq!(wrong_keys(|k| k.subject = vec![vec![]]), ["Subject"], "R8");
-        assert_eq!(
-            wrong_keys(|k| k.subject_alt_name.dns_name = Some(String::new())),
-            ["SubjectAltName"],
-            "R9"
-        );
+        assert_eq!(wrong_keys(|k| k.subject_alt_name.dns_name = Some(String::new())), ["SubjectAltName"], "R9");
         for flags in [2, 3, 8, 255] {
-            assert_eq!(
-                wrong_keys(|k| k.usage_flags = Some(flags)),
-                ["UsageFlags"],
-                "R10 {flags}"
-            );
+            assert_eq!(wrong_keys(|k| k.usage_flags = Some(flags)), ["UsageFlags"], "R10 {flags}");
         }
-        assert_eq!(
-            wrong_keys(|k| k.extended_key_usage = vec!["clientAuth".into()]),
-            ["ExtendedKeyUsage"],
-            "R11"
-        );
+        assert_eq!(wrong_keys(|k| k.extended_key_usage = vec!["clientAuth".into()]), ["ExtendedKeyUsage"], "R11");
         let elsewhere = AcmePayload::new(good(), Some(Platform::Ios))
             .map(|_| ())
             .map_err(|e| e.0.into_iter().map(|e| e.key).collect());
+        assert_eq!(elsewhere, Err(vec!["KeyIsExtractable", "AllowAllAppsAccess"]), "R12");
         assert_eq!(
-            elsewhere,
-            Err(vec!["KeyIsExtractable", "AllowAllAppsAccess"]),
-            "R12"
-        );
-        assert_eq!(
-            wrong_keys(|k| k.mac = Some(MacKeys {
-                key_is_extractable: true,
-                allow_all_apps_access: false
-            })),
+            wrong_keys(|k| k.mac = Some(MacKeys { key_is_extractable: true, allow_all_apps_access: false })),
             ["KeyIsExtractable"],
             "R13"
         );
@@ -592,48 +474,29 @@ mod tests {
 
     #[test]
     fn an_unknown_kind_of_alternative_name_is_refused() {
-        assert!(
-            serde_json::from_str::<SubjectAltName>(r#"{"dNSName":"a","iPAddress":"1.2.3.4"}"#)
-                .is_err()
-        );
+        assert!(serde_json::from_str::<SubjectAltName>(r#"{"dNSName":"a","iPAddress":"1.2.3.4"}"#).is_err());
         assert!(serde_json::from_str::<SubjectAltName>(r#"{"dNSName":["a"]}"#).is_err());
     }
 
     #[test]
     fn the_payload_has_apples_keys_and_types() {
         let uuid = Uuid::from_u128(0x11);
-        let payload = AcmePayload::new(good(), Some(Platform::Macos))
-            .unwrap()
-            .payload("com.example.acme".into(), uuid, Some("Identity".into()));
+        let payload = AcmePayload::new(good(), Some(Platform::Macos)).unwrap().payload(
+            "com.example.acme".into(),
+            uuid,
+            Some("Identity".into()),
+        );
         let keys = &payload.keys;
         assert_eq!(payload.payload_type, "com.apple.security.acme");
-        assert_eq!(
-            keys.get("KeySize").and_then(Value::as_signed_integer),
-            Some(256)
-        );
-        assert_eq!(
-            keys.get("HardwareBound").and_then(Value::as_boolean),
-            Some(true)
-        );
+        assert_eq!(keys.get("KeySize").and_then(Value::as_signed_integer), Some(256));
+        assert_eq!(keys.get("HardwareBound").and_then(Value::as_boolean), Some(true));
         assert_eq!(keys.get("Attest").and_then(Value::as_boolean), Some(true));
-        assert_eq!(
-            keys.get("KeyIsExtractable").and_then(Value::as_boolean),
-            Some(false)
-        );
+        assert_eq!(keys.get("KeyIsExtractable").and_then(Value::as_boolean), Some(false));
         let subject = keys.get("Subject").and_then(Value::as_array).unwrap();
         assert_eq!(subject.len(), 2);
-        assert_eq!(
-            subject[1].as_array().unwrap()[1].as_array().unwrap()[0].as_string(),
-            Some("1.2.5.3")
-        );
-        let names = keys
-            .get("SubjectAltName")
-            .and_then(Value::as_dictionary)
-            .unwrap();
-        assert_eq!(
-            names.get("dNSName").and_then(Value::as_string),
-            Some("a.example.com")
-        );
+        assert_eq!(subject[1].as_array().unwrap()[1].as_array().unwrap()[0].as_string(), Some("1.2.5.3"));
+        let names = keys.get("SubjectAltName").and_then(Value::as_dictionary).unwrap();
+        assert_eq!(names.get("dNSName").and_then(Value::as_string), Some("a.example.com"));
     }
 
     #[test]
@@ -646,73 +509,38 @@ mod tests {
             mac: None,
             ..good()
         };
-        let payload = AcmePayload::new(keys, None)
-            .unwrap()
-            .payload("i".into(), Uuid::nil(), None);
+        let payload = AcmePayload::new(keys, None).unwrap().payload("i".into(), Uuid::nil(), None);
         let mut names: Vec<&str> = payload.keys.keys().map(String::as_str).collect();
         names.sort_unstable();
-        assert_eq!(
-            names,
-            [
-                "ClientIdentifier",
-                "DirectoryURL",
-                "HardwareBound",
-                "KeySize",
-                "KeyType",
-                "Subject"
-            ]
-        );
+        assert_eq!(names, ["ClientIdentifier", "DirectoryURL", "HardwareBound", "KeySize", "KeyType", "Subject"]);
     }
 
     fn any_keys() -> impl Strategy<Value = (AcmeKeys, Option<Platform>)> {
-        let platform = prop::option::of(prop::sample::select(vec![
-            Platform::Ios,
-            Platform::Macos,
-            Platform::Watchos,
-        ]));
+        let platform = prop::option::of(prop::sample::select(vec![Platform::Ios, Platform::Macos, Platform::Watchos]));
         let key = (
             prop::sample::select(vec!["RSA", "ECSECPrimeRandom", "DSA"]),
-            prop::sample::select(vec![
-                192u32, 256, 384, 512, 521, 1024, 1025, 2048, 4096, 8192,
-            ]),
+            prop::sample::select(vec![192u32, 256, 384, 512, 521, 1024, 1025, 2048, 4096, 8192]),
         );
         let attest = prop::sample::select(vec![Attest::LeaveOut, Attest::False, Attest::True]);
         let mac = prop::option::of((any::<bool>(), any::<bool>()));
-        (
-            key,
-            any::<bool>(),
-            attest,
-            mac,
-            prop::option::of(0u32..8),
-            "[A-Z]{0,2}",
-            platform,
-        )
-            .prop_map(
-                |(
-                    (key_type, key_size),
+        (key, any::<bool>(), attest, mac, prop::option::of(0u32..8), "[A-Z]{0,2}", platform).prop_map(
+            |((key_type, key_size), hardware_bound, attest, mac, usage_flags, kind, platform)| {
+                let keys = AcmeKeys {
+                    key_type: key_type.into(),
+                    key_size,
                     hardware_bound,
                     attest,
-                    mac,
                     usage_flags,
-                    kind,
-                    platform,
-                )| {
-                    let keys = AcmeKeys {
-                        key_type: key_type.into(),
-                        key_size,
-                        hardware_bound,
-                        attest,
-                        usage_flags,
-                        subject: vec![vec![vec![kind, "US".into()]]],
-                        mac: mac.map(|(key_is_extractable, allow_all_apps_access)| MacKeys {
-                            key_is_extractable,
-                            allow_all_apps_access,
-                        }),
-                        ..good()
-                    };
-                    (keys, platform)
-                },
-            )
+                    subject: vec![vec![vec![kind, "US".into()]]],
+                    mac: mac.map(|(key_is_extractable, allow_all_apps_access)| MacKeys {
+                        key_is_extractable,
+                        allow_all_apps_access,
+                    }),
+                    ..good()
+                };
+                (keys, platform)
+            },
+        )
     }
 
     proptest! {
