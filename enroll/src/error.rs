@@ -32,20 +32,28 @@ pub enum Error {
     NoPushCertificate,
     /// An `Authenticate` that its certificate does not entitle to (TH-02).
     #[error(transparent)]
-    Refused(#[from] crate::admit::Refused),
+    Refused(#[from] issuer::admission::Refusal),
+    /// An `Authenticate` with another push topic than its enrollment has (TH-14).
+    #[error("the push topic is not the one of the enrollment")]
+    Topic,
 }
 
 impl Error {
-    /// Whether the device or the operator asked for what is not allowed, as opposed to our failing.
-    pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Refused(_) | Self::Field { .. })
+    /// Why an `Authenticate` is refused, as a stable word; `None` where we failed.
+    pub fn refusal(&self) -> Option<&'static str> {
+        match self {
+            Self::Refused(refusal) => Some(refusal.code()),
+            Self::Topic => Some("other_topic"),
+            _ => None,
+        }
     }
 }
 
 impl Busy for Error {
     fn is_busy(&self) -> bool {
         match self {
-            Self::Store(e) => e.is_busy(),
+            // Two first Authenticates of one device at a time: the second finds the row when it runs again.
+            Self::Store(e) => e.is_busy() || matches!(e, store::Error::Duplicate(_)),
             Self::Commands(e) => e.is_busy(),
             Self::Issuer(e) => e.is_busy(),
             _ => false,

@@ -23,7 +23,7 @@ use mdm_core::time::Clock;
 use store::Store;
 use url::Url;
 
-pub use admit::{Admitted, Continues, authenticate};
+pub use admit::{Admitted, Arrival, Continues, authenticate};
 pub use error::Error;
 pub use http::router;
 

@@ -282,6 +282,17 @@ pub async fn newest_device(tx: &mut Tx, key: &DeviceKey) -> Result<Option<Enroll
     typed(run!(tx, c => sqlx::query_as::<_, Row>(sql).bind(value).fetch_optional(c).await)?)
 }
 
+/// The newest device-channel enrollment with this serial number that has not ended.
+pub async fn live_serial(tx: &mut Tx, serial: &str) -> Result<Option<Enrollment>> {
+    const BY_SERIAL: &str = concat!(
+        "SELECT ",
+        columns!(),
+        " FROM enrollment e WHERE e.serial_number = $1 AND e.channel = 'device' AND e.state <> 'unenrolled' \
+         ORDER BY e.id DESC LIMIT 1"
+    );
+    typed(run!(tx, c => sqlx::query_as::<_, Row>(BY_SERIAL).bind(serial).fetch_optional(c).await)?)
+}
+
 /// The live user-channel enrollment of this user on this device.
 pub async fn live_user(tx: &mut Tx, parent: EnrollmentId, key: &UserKey) -> Result<Option<Enrollment>> {
     const BY_ID: &str = concat!(
@@ -423,6 +434,28 @@ pub async fn archive_escrow(tx: &mut Tx, id: EnrollmentId, archive: [Uuid; 2], n
         run!(tx, c => sqlx::query(sql).bind(id.0).bind(key).bind(now.0).execute(c).await.map(|_| ()))?;
     }
     Ok(())
+}
+
+/// A secret of a former enrollment of this device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Archived {
+    /// Of which generation.
+    pub generation: i64,
+    /// `unlock_token` or `bootstrap_token`.
+    pub kind: String,
+    /// Sealed as it was in the enrollment's row.
+    pub sealed: Vec<u8>,
+    /// When it was put here (ms).
+    pub archived_at: i64,
+}
+
+from_row!(Archived { generation, kind, sealed, archived_at });
+
+/// The secrets of former enrollments of this device, the newest first.
+pub async fn archived_escrow(tx: &mut Tx, id: EnrollmentId) -> Result<Vec<Archived>> {
+    const GET: &str = "SELECT generation, kind, sealed, archived_at FROM escrow_archive WHERE enrollment_id = $1 \
+        ORDER BY generation DESC, kind";
+    Ok(run!(tx, c => sqlx::query_as(GET).bind(id.0).fetch_all(c).await)?)
 }
 
 /// Writes the state. The transition itself is `EnrollmentState::on`.

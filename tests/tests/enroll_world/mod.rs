@@ -1,0 +1,427 @@
+//! A server's enrollment part without its edges: the router, the database and a clock, and devices in a few words.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use commands::{Lane, New, Rendering, Stall};
+use enroll::link::{LONGEST, LinkKind, NewLink};
+use enroll::{Admitted, Arrival, Error, Settings, Shared};
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::BodyExt;
+use issuer::issuance::{OpenIssuance, Purpose};
+use mdm_core::certificate::Certificate;
+use mdm_core::checkin::{Authenticate, Message};
+use mdm_core::crypto::cms_sign::ProfileSigner;
+use mdm_core::crypto::cms_verify::{Rules, Sha1Rule, verify_attached};
+use mdm_core::crypto::issue::{CaUse, Issuer, LeafUse, NewCa, NewLeaf, issue_ca, issue_leaf};
+use mdm_core::crypto::key::{PrivateKey, PublicKey};
+use mdm_core::crypto::seal::Sealer;
+use mdm_core::enrollment::{EnrollmentKind, EnrollmentState, UnenrolledWhy, UserKey};
+use mdm_core::ids::{EnrollmentId, LinkId};
+use mdm_core::plist::{Dictionary, Limits, Value, decode_dictionary};
+use mdm_core::random::Random;
+use mdm_core::time::{Clock, Timestamp};
+use sha2::{Digest, Sha256};
+use store::Store;
+use store::enrollments::{Enrollment, Tokens};
+use store::issuance::{Flow, Issuance, State};
+use tower::ServiceExt;
+
+pub const TOPIC: &str = "com.apple.mgmt.External.0a1b2c3d-0000-4000-8000-000000000001";
+
+const START: Timestamp = Timestamp(1_795_320_000_000);
+
+/// Tells the story on both databases.
+pub async fn story<F: Future<Output = ()>>(story: impl Fn(World) -> F) {
+    mdm_tests::on_both(|store| {
+        let story = &story;
+        async move { story(World::new(store).await).await }
+    })
+    .await;
+}
+
+pub fn link() -> NewLink {
+    NewLink {
+        kind: LinkKind::Device { expected_serial: None, expected_udid: None },
+        note: String::new(),
+        label: None,
+        max_uses: 1,
+        ttl: LONGEST,
+        created_by: "test".into(),
+    }
+}
+
+pub fn bound_to(serial: &str) -> NewLink {
+    NewLink { kind: LinkKind::Device { expected_serial: Some(serial.into()), expected_udid: None }, ..link() }
+}
+
+pub fn user(account: &str) -> NewLink {
+    NewLink { kind: LinkKind::User { managed_apple_account: account.into() }, ..link() }
+}
+
+/// What device number `n` says.
+pub fn device(n: u32) -> Authenticate {
+    authenticate(&format!(
+        "<key>UDID</key><string>00008110-{n:016X}</string><key>SerialNumber</key><string>SERIAL{n:04}</string>"
+    ))
+}
+
+/// What user-enrolled device number `n` says.
+pub fn user_device(n: u32) -> Authenticate {
+    authenticate(&format!("<key>EnrollmentID</key><string>00008110-{n:016X}</string>"))
+}
+
+fn authenticate(ids: &str) -> Authenticate {
+    let text = format!(
+        "<plist version=\"1.0\"><dict><key>MessageType</key><string>Authenticate</string>{ids}\
+         <key>Topic</key><string>{TOPIC}</string><key>ProductName</key><string>iPhone17,2</string></dict></plist>"
+    );
+    match Message::decode(text.as_bytes()) {
+        Ok(Message::Authenticate(message)) => message,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// An HTTP answer.
+pub struct Answer {
+    pub status: StatusCode,
+    headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn text(&self) -> String {
+        String::from_utf8(self.body.clone()).unwrap()
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map(|v| v.to_str().unwrap()).unwrap_or_default()
+    }
+
+    /// The profile in it, its signature checked.
+    pub fn profile(&self) -> Fetched {
+        assert_eq!(self.status, StatusCode::OK, "{}", self.text());
+        let (signer, content) = verify_attached(&self.body, Rules { sha1: Sha1Rule::Refuse }).unwrap();
+        assert_eq!(signer.certificate.common_name().as_deref(), Some("signer"));
+        Fetched(decode_dictionary(&content, Limits::API).unwrap())
+    }
+}
+
+/// A fetched profile.
+pub struct Fetched(Dictionary);
+
+impl Fetched {
+    pub fn payload(&self, kind: &str) -> &Dictionary {
+        let payloads = self.0.get("PayloadContent").and_then(Value::as_array).unwrap();
+        let is = |p: &&Dictionary| p.get("PayloadType").and_then(Value::as_string) == Some(kind);
+        payloads.iter().filter_map(Value::as_dictionary).find(is).unwrap_or_else(|| panic!("no {kind}"))
+    }
+
+    pub fn challenge(&self) -> String {
+        let scep = self.payload("com.apple.security.scep");
+        let content = scep.get("PayloadContent").and_then(Value::as_dictionary).unwrap();
+        content.get("Challenge").and_then(Value::as_string).unwrap().to_owned()
+    }
+}
+
+pub struct World {
+    pub store: Store,
+    pub clock: Clock,
+    pub anchor: Certificate,
+    random: Random,
+    app: Router,
+    ca_key: PrivateKey,
+    signer: Arc<ProfileSigner>,
+}
+
+impl World {
+    async fn new(store: Store) -> Self {
+        let random = Random::System;
+        let ca_key = PrivateKey::generate_p256().unwrap();
+        let year = Duration::from_secs(365 * 24 * 3600);
+        let ca = NewCa { common_name: "Example CA", ca_use: CaUse::Servers, now: START, valid_for: year };
+        let anchor = Certificate::from_der(&issue_ca(&ca_key, &ca, &random).unwrap()).unwrap();
+        let signer_key = PrivateKey::generate_p256().unwrap();
+        let signer_certificate = leaf(&ca_key, &anchor, &signer_key, "signer", LeafUse::ProfileSigner);
+        let signer = Arc::new(ProfileSigner::new(signer_key, signer_certificate, vec![anchor.clone()]).unwrap());
+        let clock = Clock::fixed(START);
+        let mut world = Self { store, clock, anchor, random, app: Router::new(), ca_key, signer };
+        world.app = world.router(world.settings());
+        let mut tx = world.store.begin().await.unwrap();
+        let cert = store::push::Cert {
+            topic: TOPIC.into(),
+            certificate: Vec::new(),
+            chain: Vec::new(),
+            key_sealed: Vec::new(),
+            not_after: START.plus(year).0,
+            uploaded_at: START.0,
+            stopped_at: None,
+            stopped_why: None,
+        };
+        store::push::put_cert(&mut tx, &cert).await.unwrap();
+        tx.commit().await.unwrap();
+        world
+    }
+
+    pub fn settings(&self) -> Settings {
+        let base = "https://mdm.example.org";
+        Settings {
+            public_url: base.parse().unwrap(),
+            server_url: format!("{base}/mdm/connect"),
+            check_in_url: format!("{base}/mdm/checkin"),
+            scep_url: format!("{base}/scep"),
+            organization: "Example".into(),
+            profile_identifier: "org.example.mdm".into(),
+            anchors: vec![self.anchor.clone()],
+            pin_anchors: false,
+            sign_message: true,
+            use_development_apns: false,
+            challenge_life: Duration::from_secs(1800),
+            per_ip: Settings::DEFAULT_PER_IP,
+        }
+    }
+
+    pub fn router(&self, settings: Settings) -> Router {
+        enroll::router(Shared {
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            random: self.random.clone(),
+            settings: Arc::new(settings),
+            signer: Some(self.signer.clone()),
+            asked: Arc::default(),
+        })
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path, &[]).await
+    }
+
+    pub async fn post(&self, path: &str) -> Answer {
+        self.ask("POST", path, &[]).await
+    }
+
+    pub async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+        self.ask_of(self.app.clone(), method, path, headers, "192.0.2.1").await
+    }
+
+    pub async fn ask_of(&self, app: Router, method: &str, path: &str, headers: &[(&str, &str)], ip: &str) -> Answer {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut request = request.body(Body::empty()).unwrap();
+        request.extensions_mut().insert(ConnectInfo(SocketAddr::new(ip.parse().unwrap(), 1)));
+        let response = app.oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes().to_vec();
+        Answer { status: parts.status, headers: parts.headers, body }
+    }
+
+    pub async fn link(&self, new: &NewLink) -> String {
+        self.link_with_id(new).await.1
+    }
+
+    pub async fn link_with_id(&self, new: &NewLink) -> (LinkId, String) {
+        let mut tx = self.store.begin().await.unwrap();
+        let (id, code) = enroll::link::create(&mut tx, new, &self.random, self.now()).await.unwrap();
+        tx.commit().await.unwrap();
+        (id, code.expose().clone())
+    }
+
+    pub async fn uses(&self, code: &str) -> i64 {
+        let mut tx = self.store.read().await.unwrap();
+        store::links::find(&mut tx, Sha256::digest(code).into()).await.unwrap().unwrap().uses
+    }
+
+    pub async fn issuance_of(&self, profile: &Fetched) -> Issuance {
+        let mut tx = self.store.read().await.unwrap();
+        let hash = Sha256::digest(profile.challenge()).into();
+        store::issuance::by_challenge(&mut tx, &hash).await.unwrap().unwrap()
+    }
+
+    pub async fn state_of(&self, profile: &Fetched) -> State {
+        self.issuance_of(profile).await.state
+    }
+
+    pub async fn remove_push_certificate(&self) {
+        let mut tx = self.store.begin().await.unwrap();
+        assert!(store::push::stop_topic(&mut tx, TOPIC, START.0, "revoked", self.now()).await.unwrap());
+        tx.commit().await.unwrap();
+    }
+
+    /// A certificate that no record knows.
+    pub fn certificate(&self, common_name: &str) -> Certificate {
+        let key = PrivateKey::generate_p256().unwrap();
+        leaf(&self.ca_key, &self.anchor, &key, common_name, LeafUse::ClientIdentity)
+    }
+
+    /// What SCEP does with the challenge of a fetched profile.
+    pub async fn issued(&self, profile: &Fetched) -> Certificate {
+        let record = self.issuance_of(profile).await;
+        self.issue(&record).await
+    }
+
+    async fn issue(&self, record: &Issuance) -> Certificate {
+        let certificate = self.certificate(&record.common_name);
+        let mut tx = self.store.begin().await.unwrap();
+        assert!(store::issuance::consume(&mut tx, record.id, &[1; 32], "t", self.now()).await.unwrap());
+        store::issuance::set_certificate(&mut tx, record.id, &certificate).await.unwrap();
+        tx.commit().await.unwrap();
+        certificate
+    }
+
+    /// An identity that came by a link.
+    pub async fn identity(&self, new: &NewLink) -> Certificate {
+        let code = self.link(new).await;
+        self.issued(&self.post(&format!("/enroll/{code}/profile")).await.profile()).await
+    }
+
+    pub async fn renewal(&self, id: EnrollmentId) -> Certificate {
+        let mut tx = self.store.begin().await.unwrap();
+        let wanted = OpenIssuance {
+            flow: Flow::Renewal,
+            purpose: Purpose::Renewal,
+            kind: EnrollmentKind::Device,
+            enrollment_id: Some(id),
+            link_id: None,
+            expected_serial: None,
+            expected_udid: None,
+            label: None,
+            ttl: Duration::from_secs(600),
+        };
+        let (record, _) = issuer::issuance::open(&mut tx, &self.random, self.now(), &wanted).await.unwrap();
+        let record = store::issuance::get(&mut tx, record).await.unwrap().unwrap();
+        tx.commit().await.unwrap();
+        self.issue(&record).await
+    }
+
+    pub async fn authenticate(&self, certificate: &Certificate, message: &Authenticate) -> Result<Admitted, Error> {
+        self.arrive(&Arrival { certificate, by_subject: false, message, raw: b"raw" }).await
+    }
+
+    pub async fn by_subject(&self, certificate: &Certificate, message: &Authenticate) -> Result<Admitted, Error> {
+        self.arrive(&Arrival { certificate, by_subject: true, message, raw: b"raw" }).await
+    }
+
+    async fn arrive(&self, arrival: &Arrival<'_>) -> Result<Admitted, Error> {
+        store::retry(|| async {
+            let mut tx = self.store.begin().await?;
+            let admitted = enroll::authenticate(&mut tx, &self.random, arrival, self.now()).await?;
+            tx.commit().await?;
+            Ok(admitted)
+        })
+        .await
+    }
+
+    /// A device that went the whole way, with its secrets in escrow.
+    pub async fn enroll(&self, new: &NewLink, message: &Authenticate) -> EnrollmentId {
+        let certificate = self.identity(new).await;
+        let id = self.authenticate(&certificate, message).await.unwrap().enrollment;
+        self.tokens(id).await;
+        let mut tx = self.store.begin().await.unwrap();
+        assert!(store::enrollments::set_bootstrap_token(&mut tx, id, Some(b"sealed"), None).await.unwrap());
+        tx.commit().await.unwrap();
+        id
+    }
+
+    pub async fn tokens(&self, id: EnrollmentId) {
+        let mut tx = self.store.begin().await.unwrap();
+        let tokens = Tokens {
+            topic: TOPIC,
+            push_token: b"fakeToken",
+            push_magic: "magic",
+            signed_at: None,
+            awaiting_configuration: false,
+            unlock_token_sealed: Some(b"sealed"),
+            raw_sealed: b"sealed",
+            user_short_name: None,
+            user_long_name: None,
+        };
+        let state = EnrollmentState::Enrolled { since: self.now() };
+        store::enrollments::token_update(&mut tx, id, state, &tokens, self.now()).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    pub async fn user_channel(&self, device: EnrollmentId) -> EnrollmentId {
+        let id = EnrollmentId(self.random.uuid_v7(self.now()));
+        let key = UserKey::UserId("11111111-2222-3333-4444-555555555555".parse().unwrap());
+        let mut tx = self.store.begin().await.unwrap();
+        store::enrollments::insert_user(&mut tx, id, device, EnrollmentKind::Device, &key, self.now()).await.unwrap();
+        tx.commit().await.unwrap();
+        self.tokens(id).await;
+        id
+    }
+
+    pub async fn check_out(&self, id: EnrollmentId) {
+        let mut tx = self.store.begin().await.unwrap();
+        let over = EnrollmentState::Unenrolled { at: self.now(), why: UnenrolledWhy::CheckOut };
+        store::enrollments::end(&mut tx, id, over).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    pub async fn enrollment(&self, id: EnrollmentId) -> Enrollment {
+        let mut tx = self.store.read().await.unwrap();
+        store::enrollments::get(&mut tx, id).await.unwrap().unwrap()
+    }
+
+    /// The live certificate of an enrollment.
+    pub async fn pinned(&self, id: EnrollmentId) -> Certificate {
+        let mut tx = self.store.read().await.unwrap();
+        let identities = store::identities::of(&mut tx, id).await.unwrap();
+        Certificate::from_der(&identities.iter().find(|i| i.is_live()).unwrap().certificate).unwrap()
+    }
+
+    pub async fn enqueue(&self, id: EnrollmentId, uuid: &str) {
+        let mut tx = self.store.begin().await.unwrap();
+        let context =
+            commands::Context { sealer: Sealer::new(&[7; 32]), random: self.random.clone(), stall: Stall::default() };
+        let new = New {
+            uuid: uuid.parse().unwrap(),
+            request_type: "DeviceInformation",
+            rendering: Rendering::Plain,
+            body: b"body",
+            lane: Lane::Normal,
+            coalescing_key: None,
+            ttl: None,
+            created_by: "test",
+            push: true,
+        };
+        commands::enqueue(&mut tx, &context, &new, &[id], self.now()).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    /// How many commands wait.
+    pub async fn waiting(&self, id: EnrollmentId) -> usize {
+        let mut tx = self.store.read().await.unwrap();
+        store::commands::outstanding(&mut tx, id, self.now(), 100).await.unwrap().len()
+    }
+
+    /// How many secrets of former enrollments are kept.
+    pub async fn archived(&self, id: EnrollmentId) -> usize {
+        let mut tx = self.store.read().await.unwrap();
+        store::enrollments::archived_escrow(&mut tx, id).await.unwrap().len()
+    }
+}
+
+fn leaf(ca_key: &PrivateKey, ca: &Certificate, key: &PrivateKey, name: &str, leaf_use: LeafUse) -> Certificate {
+    let public = PublicKey::from_spki_der(&key.public_spki_der().unwrap()).unwrap();
+    let new = NewLeaf {
+        common_name: name,
+        leaf_use,
+        dns_names: &[],
+        ip_addresses: &[],
+        now: START,
+        valid_for: Duration::from_secs(90 * 24 * 3600),
+    };
+    let issuer = Issuer { key: ca_key, certificate: ca.der() };
+    Certificate::from_der(&issue_leaf(issuer, &public, &new, &Random::System).unwrap()).unwrap()
+}
