@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use mdm_core::ids::{CommandUuid, EnrollmentId, Fingerprint};
 use mdm_core::time::Timestamp;
-use store::commands::{self as rows, IdSet};
-use store::{Tx, Wake};
+use store::commands as rows;
+use store::{IdSet, Tx, Wake};
 
 use crate::{Context, Error, body_context};
 
@@ -125,7 +125,7 @@ pub async fn enqueue(
         }
         rows::insert_targets(tx, &set, &command, now).await?;
         if new.push {
-            store::push::due_many(tx, &fresh, now).await?;
+            store::push::due_many(tx, &set, now).await?;
             tx.wake(Wake::Push);
         }
     }

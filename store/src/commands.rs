@@ -7,6 +7,7 @@ use mdm_core::ids::{CommandUuid, EnrollmentId};
 use mdm_core::time::Timestamp;
 use uuid::Uuid;
 
+use crate::id_set::{IdSet, over_ids};
 use crate::{Dialect, Result, Tx};
 
 /// A row of `command`.
@@ -74,43 +75,6 @@ pub async fn insert(tx: &mut Tx, command: &Command) -> Result<bool> {
     Ok(rows == 1)
 }
 
-/// A set of enrollments as one bound value, for statements over many targets.
-#[derive(Debug)]
-pub struct IdSet(String);
-
-impl IdSet {
-    /// The set of these.
-    pub fn new(ids: &[EnrollmentId]) -> Self {
-        let mut json = String::with_capacity(2 + ids.len() * 35);
-        json.push('[');
-        for (n, id) in ids.iter().enumerate() {
-            if n > 0 {
-                json.push(',');
-            }
-            json.push('"');
-            json.push_str(id.0.simple().encode_lower(&mut Uuid::encode_buffer()));
-            json.push('"');
-        }
-        json.push(']');
-        Self(json)
-    }
-}
-
-/// A statement over an [`IdSet`] bound as `$1`: `over_ids!(tx, "… IN (", ") …")`.
-macro_rules! over_ids {
-    ($tx:expr, $before:expr, $after_sqlite:expr, $after_postgres:expr) => {
-        match $tx.dialect() {
-            Dialect::Sqlite => concat!($before, "SELECT unhex(value) FROM json_each($1)", $after_sqlite),
-            Dialect::Postgres => {
-                concat!($before, "SELECT value::uuid FROM jsonb_array_elements_text($1::text::jsonb)", $after_postgres)
-            }
-        }
-    };
-    ($tx:expr, $before:expr, $after:expr) => {
-        over_ids!($tx, $before, $after, $after)
-    };
-}
-
 /// What stands in the way of a target, or does not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
@@ -133,7 +97,7 @@ pub async fn lock_candidates(tx: &mut Tx, ids: &IdSet, uuid: &CommandUuid) -> Re
         ") ORDER BY e.id",
         ") ORDER BY e.id FOR UPDATE OF e"
     );
-    Ok(run!(tx, c => sqlx::query_as(sql).bind(&ids.0).bind(uuid.as_str()).fetch_all(c).await)?)
+    Ok(run!(tx, c => sqlx::query_as(sql).bind(ids.as_json()).bind(uuid.as_str()).fetch_all(c).await)?)
 }
 
 /// Cancels what is queued under the same coalescing key and not sent yet.
@@ -144,7 +108,7 @@ pub async fn supersede(tx: &mut Tx, ids: &IdSet, key: &str, by: &CommandUuid, no
          WHERE state = 'queued' AND coalescing_key = $2 AND command_uuid <> $3 AND enrollment_id IN (",
         ")"
     );
-    Ok(run!(tx, c => sqlx::query(sql).bind(&ids.0).bind(key).bind(by.as_str()).bind(now.0)
+    Ok(run!(tx, c => sqlx::query(sql).bind(ids.as_json()).bind(key).bind(by.as_str()).bind(now.0)
         .execute(c).await.map(|r| r.rows_affected()))?)
 }
 
@@ -159,10 +123,10 @@ pub async fn insert_targets(tx: &mut Tx, ids: &IdSet, command: &Command, now: Ti
     );
     let raise = over_ids!(tx, "UPDATE enrollment SET next_seq = next_seq + 1 WHERE id IN (", ")");
     let rows = run!(tx, c => {
-        let done = sqlx::query(insert).bind(&ids.0).bind(&command.uuid).bind(command.lane).bind(now.0)
+        let done = sqlx::query(insert).bind(ids.as_json()).bind(&command.uuid).bind(command.lane).bind(now.0)
             .bind(command.expires_at).bind(&command.coalescing_key).execute(&mut *c).await.map(|r| r.rows_affected());
         match done {
-            Ok(rows) => sqlx::query(raise).bind(&ids.0).execute(c).await.map(|_| rows),
+            Ok(rows) => sqlx::query(raise).bind(ids.as_json()).execute(c).await.map(|_| rows),
             Err(e) => Err(e),
         }
     })?;

@@ -8,6 +8,7 @@
 mod tx;
 mod durable;
 mod error;
+mod id_set;
 mod migrate;
 mod open;
 
@@ -28,5 +29,6 @@ pub mod sentinel;
 pub mod tokens;
 
 pub use error::{Busy, Error, Result, retry};
+pub use id_set::IdSet;
 pub use open::{Settings, Store};
 pub use tx::{Dialect, Tx, Wake};

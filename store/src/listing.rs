@@ -3,7 +3,7 @@
 //! The statements are put together from fixed pieces here; what callers give is always bound.
 
 use mdm_core::enrollment::{Channel, EnrollmentKind};
-use mdm_core::ids::{CommandUuid, EnrollmentId, Label};
+use mdm_core::ids::{CommandUuid, EnrollmentId, IssuanceId, Label};
 use mdm_core::time::Timestamp;
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
@@ -231,4 +231,85 @@ pub async fn waiting(tx: &mut Tx, id: EnrollmentId, after: Option<i64>, limit: i
         AND t.state IN ('queued', 'sent', 'not_now') ORDER BY t.seq LIMIT $3";
     let after = after.unwrap_or(0);
     Ok(run!(tx, c => sqlx::query_as(WAITING).bind(id.0).bind(after).bind(limit).fetch_all(c).await)?)
+}
+
+/// An issuance record in a list: without certificate and challenge.
+#[derive(Debug, Clone)]
+pub struct Issuance {
+    /// Its key.
+    pub id: Uuid,
+    /// `link`, `renewal` or `import`.
+    pub flow: String,
+    /// `enrollment` or `renewal`.
+    pub purpose: String,
+    /// Kind of the enrollment.
+    pub kind: String,
+    /// The link that was opened.
+    pub link_id: Option<Uuid>,
+    /// The enrollment that it renews, or that came of it.
+    pub enrollment_id: Option<Uuid>,
+    /// Only a device with this serial number may use it.
+    pub expected_serial: Option<String>,
+    /// Only a device with this UDID may use it.
+    pub expected_udid: Option<String>,
+    /// Put on the enrollment that comes of it.
+    pub label: Option<String>,
+    /// CN of the certificate.
+    pub common_name: String,
+    /// `open`, `issued`, `used`, `void` or `revoked`.
+    pub state: String,
+    /// SHA-256 of the certificate.
+    pub cert_sha256: Option<Vec<u8>>,
+    /// Serial number of the certificate.
+    pub cert_serial: Option<String>,
+    /// When the certificate ends (ms).
+    pub cert_not_after: Option<i64>,
+    /// When the record was made (ms).
+    pub created_at: i64,
+    /// When the certificate was issued (ms).
+    pub issued_at: Option<i64>,
+    /// When a device enrolled with it (ms).
+    pub used_at: Option<i64>,
+    /// When it was revoked (ms).
+    pub revoked_at: Option<i64>,
+}
+
+from_row!(Issuance {
+    id,
+    flow,
+    purpose,
+    kind,
+    link_id,
+    enrollment_id,
+    expected_serial,
+    expected_udid,
+    label,
+    common_name,
+    state,
+    cert_sha256,
+    cert_serial,
+    cert_not_after,
+    created_at,
+    issued_at,
+    used_at,
+    revoked_at,
+});
+
+/// Issuance records, newest first, that are older than `before`; of one enrollment only, where one is named.
+pub async fn issuance(
+    tx: &mut Tx,
+    enrollment: Option<EnrollmentId>,
+    before: Option<IssuanceId>,
+    limit: i64,
+) -> Result<Vec<Issuance>> {
+    let mut sql = Sql::new(
+        "SELECT id, flow, purpose, kind, link_id, enrollment_id, expected_serial, expected_udid, label, common_name, state, \
+         cert_sha256, cert_serial, cert_not_after, created_at, issued_at, used_at, revoked_at FROM issuance",
+    );
+    sql.push(" WHERE id < {}", Value::Id(before.map_or(Uuid::max(), |id| id.0)));
+    if let Some(id) = enrollment {
+        sql.push(" AND enrollment_id = {}", Value::Id(id.0));
+    }
+    sql.push(" ORDER BY id DESC LIMIT {}", Value::Int(limit));
+    Ok(fetch!(tx, sql)?)
 }

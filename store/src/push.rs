@@ -7,7 +7,7 @@ use mdm_core::ids::EnrollmentId;
 use mdm_core::time::Timestamp;
 use uuid::Uuid;
 
-use crate::tx::Backend;
+use crate::id_set::{IdSet, over_ids};
 use crate::{Dialect, Result, Tx};
 
 /// When the push of an enrollment without a live token is due: the end of the year 9999.
@@ -25,12 +25,6 @@ macro_rules! wish {
 }
 
 const DUE: &str = concat!("INSERT INTO push_intent (enrollment_id, due_at, created_at) VALUES ($1, $2, $2)", wish!());
-// `WHERE TRUE` lets SQLite tell `ON CONFLICT` from a join.
-const DUE_MANY_POSTGRES: &str = concat!(
-    "INSERT INTO push_intent (enrollment_id, due_at, created_at) SELECT id, $2, $2 FROM unnest($1) AS id WHERE TRUE",
-    wish!()
-);
-
 /// Wishes that `enrollment` be pushed at `at`, together with what it is to fetch, in the same transaction.
 /// Wishes coalesce: one row per enrollment. The caller wakes the loop with [`crate::Wake::Push`].
 pub async fn due(tx: &mut Tx, enrollment: EnrollmentId, at: Timestamp) -> Result<()> {
@@ -38,21 +32,15 @@ pub async fn due(tx: &mut Tx, enrollment: EnrollmentId, at: Timestamp) -> Result
     Ok(())
 }
 
-/// [`due`] for many enrollments, none of them twice.
-pub async fn due_many(tx: &mut Tx, enrollments: &[EnrollmentId], at: Timestamp) -> Result<()> {
-    match &mut tx.backend {
-        Backend::Sqlite(link) => {
-            for enrollment in enrollments {
-                sqlx::query(DUE).bind(enrollment.0).bind(at.0).execute(&mut *link.connection()).await?;
-            }
-        }
-        Backend::Postgres(link) => {
-            for part in enrollments.chunks(10_000) {
-                let ids: Vec<Uuid> = part.iter().map(|e| e.0).collect();
-                sqlx::query(DUE_MANY_POSTGRES).bind(ids).bind(at.0).execute(link.connection()).await?;
-            }
-        }
-    }
+/// [`due`] for many enrollments.
+pub async fn due_many(tx: &mut Tx, enrollments: &IdSet, at: Timestamp) -> Result<()> {
+    // What stands before `ON CONFLICT` must be a `WHERE`, or SQLite takes it for a join.
+    let sql = over_ids!(
+        tx,
+        "INSERT INTO push_intent (enrollment_id, due_at, created_at) SELECT e.id, $2, $2 FROM enrollment e WHERE e.id IN (",
+        concat!(")", wish!())
+    );
+    run!(tx, c => sqlx::query(sql).bind(enrollments.as_json()).bind(at.0).execute(c).await.map(drop))?;
     Ok(())
 }
 
