@@ -19,10 +19,11 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::Response;
 use http::{HeaderValue, header};
-use mdm_core::ids::CommandUuid;
+use mdm_core::ids::{CommandUuid, Fingerprint};
 use mdm_core::random::Random;
-use mdm_core::time::Clock;
+use mdm_core::time::{Clock, Timestamp};
 use store::Store;
+use url::Url;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter, UtoipaMethodRouterExt};
@@ -49,6 +50,21 @@ pub struct Shared {
     pub guard: Arc<Guard>,
     /// The queue.
     pub commands: commands::Context,
+    /// The policy engine.
+    pub policy: policy::Context,
+    /// What the server says of itself.
+    pub about: Arc<About>,
+}
+
+/// What the server says of itself.
+#[derive(Debug, Clone)]
+pub struct About {
+    /// How devices reach it; enrollment links begin so.
+    pub public_url: Url,
+    /// SHA-256 of the certificate of the CA that issues identities.
+    pub identity_ca: Fingerprint,
+    /// When that certificate ends.
+    pub identity_ca_not_after: Timestamp,
 }
 
 impl Shared {
@@ -78,11 +94,13 @@ fn row(access: impl Into<Access>, route: UtoipaMethodRouter<Shared>) -> Row {
 /// Every route of the operator edge, with what it asks for.
 fn table() -> Vec<Row> {
     use Scope as S;
-    use v1::{api_tokens, commands, enrollments, events, push_certs};
+    use v1::{acme_policies, api_tokens, commands, enrollment_links, enrollments, events, issuance, push_certs};
     vec![
         row(Access::Public, routes!(v1::openapi::show_openapi)),
+        row(Access::Needs(None), routes!(v1::server::show_server)),
         row(S::EnrollmentsRead, routes!(enrollments::list::list_enrollments)),
         row(S::EnrollmentsRead, routes!(enrollments::show::show_enrollment)),
+        row(S::PoliciesRead, routes!(enrollments::acme_decision::explain_decision)),
         row(S::EnrollmentsWrite, routes!(enrollments::label_put::put_label)),
         row(S::EnrollmentsWrite, routes!(enrollments::label_remove::remove_label)),
         row(S::CommandsWrite, routes!(enrollments::push::push_enrollment)),
@@ -98,6 +116,20 @@ fn table() -> Vec<Row> {
         row(S::EventsRead, routes!(events::list::list_events)),
         row(S::PushCertsRead, routes!(push_certs::list::list_push_certs)),
         row(S::PushCertsWrite, routes!(push_certs::put::put_push_cert)),
+        row(S::PoliciesRead, routes!(acme_policies::list::list_acme_policies)),
+        row(S::PoliciesRead, routes!(acme_policies::show::show_acme_policy)),
+        row(S::PoliciesWrite, routes!(acme_policies::put::put_acme_policy)),
+        row(S::PoliciesWrite, routes!(acme_policies::delete::delete_acme_policy)),
+        row(S::PoliciesRead, routes!(acme_policies::assignments::list_assignments)),
+        row(S::PoliciesWrite, routes!(acme_policies::assign::assign_acme_policy)),
+        row(S::PoliciesWrite, routes!(acme_policies::unassign::unassign_acme_policy)),
+        row(S::PoliciesRead, routes!(acme_policies::dry_run::dry_run)),
+        row(S::LinksWrite, routes!(enrollment_links::list::list_enrollment_links)),
+        row(S::LinksWrite, routes!(enrollment_links::create::create_enrollment_link)),
+        row(S::LinksWrite, routes!(enrollment_links::revoke::revoke_enrollment_link)),
+        row(S::IssuanceRead, routes!(issuance::list::list_issuance)),
+        row(S::IssuanceWrite, routes!(issuance::import::import_identity)),
+        row(S::CommandsDestructive, routes!(issuance::revoke::revoke_issuance)),
         row(Access::Public, routes!(nanomdm::version::version)),
     ]
 }
@@ -239,6 +271,7 @@ async fn fixed_headers(mut response: Response) -> Response {
 /// The OpenAPI 3.1 description of the whole table, as indented JSON.
 pub fn openapi() -> String {
     let mut description = routed(|_| None).into_openapi();
+    description.paths.paths.values_mut().for_each(name_methods);
     let bearer = SecurityScheme::Http(Http::builder().scheme(HttpAuthScheme::Bearer).bearer_format("assay_…").build());
     description.components.get_or_insert_default().add_security_scheme("token", bearer);
     description.security =
@@ -246,4 +279,18 @@ pub fn openapi() -> String {
     let mut text = description.to_pretty_json().expect("a description made of strings and maps is JSON");
     text.push('\n');
     text
+}
+
+/// One handler for several methods gives them one operationId, which must be unique: the method is added to it.
+fn name_methods(item: &mut utoipa::openapi::PathItem) {
+    let methods =
+        [("get", &mut item.get), ("put", &mut item.put), ("post", &mut item.post), ("delete", &mut item.delete)];
+    let mut seen = Vec::new();
+    for (method, operation) in methods {
+        let Some(id) = operation.as_mut().and_then(|o| o.operation_id.as_mut()) else { continue };
+        if seen.contains(id) {
+            *id = format!("{id}_by_{method}");
+        }
+        seen.push(id.clone());
+    }
 }

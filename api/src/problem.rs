@@ -190,6 +190,15 @@ impl Problem {
         Self { slug: Slug::Unavailable, detail: None, errors: Vec::new(), retry_after: Some(2), busy: false }
     }
 
+    /// The fields lie inside another one: `prefix` ends with a dot, or is empty.
+    #[must_use]
+    pub(crate) fn under(mut self, prefix: &str) -> Self {
+        for error in &mut self.errors {
+            error.field.insert_str(0, prefix);
+        }
+        self
+    }
+
     /// Says after how many seconds the caller may try again.
     #[must_use]
     pub fn retry_after(mut self, seconds: u64) -> Self {
@@ -304,6 +313,50 @@ impl From<push::Error> for Problem {
                 Self::field("certificate", message)
             }
             E::Key(_) | E::Mismatch | E::Client(_) => Self::field("key", message),
+            _ => Self::internal(&error),
+        }
+    }
+}
+
+impl From<enroll::Error> for Problem {
+    fn from(error: enroll::Error) -> Self {
+        match error {
+            enroll::Error::Store(error) => error.into(),
+            enroll::Error::Field { field: "ttl", why } => Self::field("ttl_seconds", why),
+            enroll::Error::Field { field, why } => Self::field(field, why),
+            enroll::Error::NoPushCertificate => Self::new(Slug::Conflict, error.to_string()),
+            _ => Self::internal(&error),
+        }
+    }
+}
+
+impl From<issuer::Error> for Problem {
+    fn from(error: issuer::Error) -> Self {
+        match error {
+            issuer::Error::Store(store::Error::Duplicate(_)) => {
+                Self::new(Slug::Conflict, "this certificate has an issuance record already")
+            }
+            issuer::Error::Store(error) => error.into(),
+            issuer::Error::Record(why) => Self::field("body", why),
+            _ => Self::internal(&error),
+        }
+    }
+}
+
+impl From<policy::InvalidPolicy> for Problem {
+    fn from(invalid: policy::InvalidPolicy) -> Self {
+        let field = |e: policy::FieldError| FieldError { detail: format!("must be {}", e.expected), field: e.field };
+        Self::fields(invalid.0.into_iter().map(field).collect())
+    }
+}
+
+impl From<policy::Error> for Problem {
+    fn from(error: policy::Error) -> Self {
+        match error {
+            policy::Error::Store(error) => error.into(),
+            policy::Error::Commands(error) => error.into(),
+            policy::Error::NoPolicy(_) => Self::new(Slug::NotFound, error.to_string()),
+            policy::Error::NameTaken(_) => Self::new(Slug::Conflict, error.to_string()),
             _ => Self::internal(&error),
         }
     }

@@ -1,5 +1,6 @@
 //! Enrollments.
 
+pub(crate) mod acme_decision;
 pub(crate) mod label_put;
 pub(crate) mod label_remove;
 pub(crate) mod list;

@@ -38,6 +38,7 @@ pub(crate) async fn remove_label(
             ..caller.event(now, "enrollment.unlabelled")
         };
         store::events::record(&mut tx, &event).await?;
+        policy::labels_changed(&mut tx, &shared.policy, &[EnrollmentId(id)], now).await?;
     }
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)

@@ -1,0 +1,89 @@
+//! Issuance records: for whom an identity certificate may be issued, and which one was.
+
+pub(crate) mod import;
+pub(crate) mod list;
+pub(crate) mod revoke;
+
+use serde::Serialize;
+use store::listing::Issuance as Row;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::when::When;
+
+/// An issuance record.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Issuance {
+    /// Its key.
+    id: Uuid,
+    /// `link`, `renewal` or `import` (issued elsewhere).
+    flow: String,
+    /// `enrollment` or `renewal`.
+    purpose: String,
+    /// Kind of the enrollment.
+    kind: String,
+    /// `open`, `issued`, `used`, `void` or `revoked`.
+    state: String,
+    /// The link that was opened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    link_id: Option<Uuid>,
+    /// The enrollment that it renews, or that came of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    enrollment_id: Option<Uuid>,
+    /// Only a device with this serial number may use it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expected_serial: Option<String>,
+    /// Only a device with this UDID may use it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expected_udid: Option<String>,
+    /// Put on the enrollment that comes of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    label: Option<String>,
+    /// CN of the certificate.
+    common_name: String,
+    /// SHA-256 of the certificate, hexadecimal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate_sha256: Option<String>,
+    /// Serial number of the certificate, hexadecimal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate_serial: Option<String>,
+    /// When the certificate ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate_not_after: Option<When>,
+    /// When the record was made.
+    created_at: When,
+    /// When the certificate was issued.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issued_at: Option<When>,
+    /// When a device enrolled with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    used_at: Option<When>,
+    /// When it was revoked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revoked_at: Option<When>,
+}
+
+impl From<Row> for Issuance {
+    fn from(row: Row) -> Self {
+        Self {
+            id: row.id,
+            flow: row.flow,
+            purpose: row.purpose,
+            kind: row.kind,
+            state: row.state,
+            link_id: row.link_id,
+            enrollment_id: row.enrollment_id,
+            expected_serial: row.expected_serial,
+            expected_udid: row.expected_udid,
+            label: row.label,
+            common_name: row.common_name,
+            certificate_sha256: row.cert_sha256.map(hex::encode),
+            certificate_serial: row.cert_serial,
+            certificate_not_after: row.cert_not_after.map(When::ms),
+            created_at: When::ms(row.created_at),
+            issued_at: row.issued_at.map(When::ms),
+            used_at: row.used_at.map(When::ms),
+            revoked_at: row.revoked_at.map(When::ms),
+        }
+    }
+}
