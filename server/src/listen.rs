@@ -37,7 +37,7 @@ use tower::ServiceExt;
 
 use self::pace::Paced;
 use self::pulse::{Pulse, Timed};
-pub use self::tls::{ServerCertificate, TlsError, client_certificates_optional, without_client_certificates};
+pub use self::tls::{ServerCertificate, client_certificates_optional, without_client_certificates};
 
 /// How long and how many. The defaults are those of threats-and-guarantees (e).
 #[derive(Debug, Clone, Copy)]
@@ -247,7 +247,12 @@ async fn requests<S>(
     }
 }
 
-async fn answer(request: Request<Incoming>, peer: SocketAddr, certificate: PeerCertificate, shared: &Shared) -> Response {
+async fn answer(
+    request: Request<Incoming>,
+    peer: SocketAddr,
+    certificate: PeerCertificate,
+    shared: &Shared,
+) -> Response {
     let limits = shared.limits;
     let mut request = request.map(|body| Body::new(Paced::new(body, limits.body_idle, limits.body_per_kib)));
     let client = client_address(&request, peer, &shared.proxies);

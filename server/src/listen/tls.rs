@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, RwLock};
 
+use anyhow::{Context, Result, ensure};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
@@ -11,30 +12,13 @@ use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureSc
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
-/// Why a certificate cannot be served.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// No PEM certificate.
-    #[error("the certificate file holds no readable PEM certificate")]
-    Certificate,
-    /// No PEM key.
-    #[error("the key file holds no readable PEM private key")]
-    Key,
-    /// They do not belong together, or the key is of a kind that is not used.
-    #[error("the certificate and the key do not go together: {0}")]
-    Pair(#[source] rustls::Error),
-    /// TLS could not be set up.
-    #[error("TLS could not be set up: {0}")]
-    Setup(#[source] rustls::Error),
-}
-
 /// The certificate that is served; replacing it needs no restart and closes no connection.
 #[derive(Debug)]
 pub struct ServerCertificate(RwLock<Arc<CertifiedKey>>);
 
 impl ServerCertificate {
     /// From PEM: the certificate and its intermediates, and the key.
-    pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, TlsError> {
+    pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self> {
         Ok(Self(RwLock::new(Arc::new(certified(chain, key)?))))
     }
 
@@ -42,7 +26,7 @@ impl ServerCertificate {
     ///
     /// # Panics
     /// Never: nothing panics while it holds the lock.
-    pub fn replace(&self, chain: &[u8], key: &[u8]) -> Result<(), TlsError> {
+    pub fn replace(&self, chain: &[u8], key: &[u8]) -> Result<()> {
         let new = Arc::new(certified(chain, key)?);
         *self.0.write().expect("no holder of this lock panics") = new;
         Ok(())
@@ -55,20 +39,20 @@ impl ResolvesServerCert for ServerCertificate {
     }
 }
 
-fn certified(chain: &[u8], key: &[u8]) -> Result<CertifiedKey, TlsError> {
-    let chain: Vec<CertificateDer<'static>> =
-        CertificateDer::pem_slice_iter(chain).collect::<Result<_, _>>().map_err(|_| TlsError::Certificate)?;
-    if chain.is_empty() {
-        return Err(TlsError::Certificate);
-    }
-    let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| TlsError::Key)?;
-    CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(TlsError::Pair)
+fn certified(chain: &[u8], key: &[u8]) -> Result<CertifiedKey> {
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain)
+        .collect::<Result<_, _>>()
+        .context("the certificate file holds something that is not a PEM certificate")?;
+    ensure!(!chain.is_empty(), "the certificate file holds no PEM certificate");
+    let key = PrivateKeyDer::from_pem_slice(key).context("the key file holds no readable PEM private key")?;
+    CertifiedKey::from_der(chain, key, &ring::default_provider())
+        .context("the certificate and the key do not go together")
 }
 
 /// TLS for the device listener: a client certificate is asked for, taken from whatever issuer, and judged later (Q28).
 ///
 /// The handshake proves that the client has the certificate's key; whether the certificate is believed is for `checkin`.
-pub fn client_certificates_optional(certificate: Arc<ServerCertificate>) -> Result<Arc<ServerConfig>, TlsError> {
+pub fn client_certificates_optional(certificate: Arc<ServerCertificate>) -> Result<Arc<ServerConfig>> {
     let provider = Arc::new(ring::default_provider());
     let verifier = Arc::new(AnyIssuer(provider.signature_verification_algorithms));
     let builder = versions(provider)?.with_client_cert_verifier(verifier);
@@ -76,21 +60,23 @@ pub fn client_certificates_optional(certificate: Arc<ServerCertificate>) -> Resu
 }
 
 /// TLS for the operator listener.
-pub fn without_client_certificates(certificate: Arc<ServerCertificate>) -> Result<Arc<ServerConfig>, TlsError> {
+pub fn without_client_certificates(certificate: Arc<ServerCertificate>) -> Result<Arc<ServerConfig>> {
     let builder = versions(Arc::new(ring::default_provider()))?.with_no_client_auth();
     settle(builder.with_cert_resolver(certificate))
 }
 
 type Versions = rustls::ConfigBuilder<ServerConfig, rustls::WantsVerifier>;
 
-fn versions(provider: Arc<CryptoProvider>) -> Result<Versions, TlsError> {
-    ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(TlsError::Setup)
+fn versions(provider: Arc<CryptoProvider>) -> Result<Versions> {
+    ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .context("TLS could not be set up")
 }
 
-fn settle(mut config: ServerConfig) -> Result<Arc<ServerConfig>, TlsError> {
+fn settle(mut config: ServerConfig) -> Result<Arc<ServerConfig>> {
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.session_storage = ServerSessionMemoryCache::new(10_000);
-    config.ticketer = ring::Ticketer::new().map_err(TlsError::Setup)?;
+    config.ticketer = ring::Ticketer::new().context("TLS could not be set up")?;
     Ok(Arc::new(config))
 }
 
