@@ -223,7 +223,7 @@ fn blocks(text: &str) -> Vec<(&str, String)> {
             }
             pem.push(c);
         }
-        pem.push_str(&format!("\n-----END {label}-----\n"));
+        pem.extend(["\n-----END ", label, "-----\n"]);
         found.push((label, pem));
     }
     found

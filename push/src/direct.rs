@@ -27,7 +27,7 @@ use crate::{Apns, Error, Outcome, Payload, TIME_OUT, Target};
 /// How long the TCP connection may take to open.
 const CONNECT_TIME_OUT: Duration = Duration::from_secs(10);
 /// How often an HTTP/2 PING asks whether the connection still stands, and how long its answer may take.
-const PING_EVERY: Duration = Duration::from_secs(60);
+const PING_EVERY: Duration = Duration::from_mins(1);
 const PING_ANSWER: Duration = Duration::from_secs(10);
 /// More than any error of APNs; less than a page that a proxy might send.
 const ANSWER_LIMIT: usize = 4096;

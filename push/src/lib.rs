@@ -26,13 +26,13 @@ pub use run::{Pusher, Round, Settings};
 pub use topics::Client;
 
 /// How long APNs keeps a push for a device that sleeps (RG-18).
-pub const KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
+pub const KEEP: Duration = Duration::from_hours(7 * 24);
 
 /// How long one push may take before it counts as failed.
 pub const TIME_OUT: Duration = Duration::from_secs(20);
 
 /// One device, as APNs knows it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Target {
     /// `Token` of the `TokenUpdate`.
     pub token: Vec<u8>,
@@ -42,6 +42,12 @@ pub struct Target {
     pub topic: String,
     /// Until when APNs should try (`apns-expiration`).
     pub expiration: Timestamp,
+}
+
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Target").field("topic", &self.topic).finish_non_exhaustive()
+    }
 }
 
 /// The body of a push, exactly `{"mdm":"<PushMagic>"}` (TH-14: encoded, never pasted together).

@@ -27,7 +27,7 @@ use crate::topics::Topics;
 use crate::{Client, Error, Outcome};
 
 /// How long a wish is held: longer than a push can take ([`crate::TIME_OUT`]) and be written.
-const LEASE: Duration = Duration::from_secs(60);
+const LEASE: Duration = Duration::from_mins(1);
 /// How many outcomes are written in one transaction.
 const BATCH: usize = 250;
 /// How often the loop looks while there is work, and while there is none and nobody wakes it.
@@ -37,9 +37,10 @@ const IDLE: Duration = Duration::from_secs(1);
 const REPORT: Duration = Duration::from_secs(10);
 /// How long pushes in flight may finish when the server stops.
 const STOPPING: Duration = Duration::from_secs(5);
-/// From how long before its end a push certificate is warned of, and how often.
-const WARN_BEFORE: Duration = Duration::from_secs(30 * 24 * 3600);
-const WARN_EVERY: Duration = Duration::from_secs(24 * 3600);
+/// From how long before its end a push certificate is warned of, then cried out for, and how often.
+const WARN_BEFORE: Duration = Duration::from_hours(30 * 24);
+const ALARM_BEFORE: Duration = Duration::from_hours(7 * 24);
+const WARN_EVERY: Duration = Duration::from_hours(24);
 
 /// How the loop runs.
 #[derive(Debug, Clone)]
@@ -105,7 +106,7 @@ impl Pusher {
             clock,
             random,
             in_flight: settings.in_flight.max(1),
-            pace: Pace::new(settings.per_second),
+            pace: Pace::new(settings.per_second, std::time::Instant::now()),
             topics: Topics::new(settings.client),
             warned_at: Timestamp(0),
         }
@@ -156,7 +157,7 @@ impl Pusher {
     /// Takes as many wishes as may fly. True if there may be more.
     async fn fill(&mut self, flights: &mut JoinSet<Sent>) -> bool {
         let free = self.in_flight.saturating_sub(flights.len());
-        let allowed = self.pace.take(free);
+        let allowed = self.pace.take(free, std::time::Instant::now());
         if allowed == 0 {
             return true;
         }
@@ -261,7 +262,7 @@ impl Pusher {
         let (enrollment, topic) = (sent.row.enrollment_id, sent.topic.as_str());
         match &sent.outcome {
             Outcome::Accepted { .. } => {
-                sent.turned = self.topics.resume(topic, sent.uploaded_at);
+                sent.turned = self.topics.resume(topic, sent.uploaded_at, sent.at);
                 tracing::debug!(enrollment.id = %enrollment, push.topic = topic, "pushed");
             }
             Outcome::Rejected { reason } => {
@@ -349,8 +350,10 @@ impl Pusher {
             let labels = [("topic", cert.topic.clone())];
             metrics::gauge!("push_certificate_not_after_seconds", &labels).set(count(not_after.unix_seconds()));
             metrics::gauge!("push_topic_stopped", &labels).set(f64::from(u8::from(cert.stopped_at.is_some())));
-            if warn && not_after <= now.plus(WARN_BEFORE) {
-                tracing::error!(push.topic = %cert.topic, %not_after, "the push certificate ends soon: renew the same one at Apple");
+            if warn && not_after <= now.plus(ALARM_BEFORE) {
+                tracing::error!(push.topic = %cert.topic, %not_after, "the push certificate ends: renew the same one at Apple now");
+            } else if warn && not_after <= now.plus(WARN_BEFORE) {
+                tracing::warn!(push.topic = %cert.topic, %not_after, "the push certificate ends soon: renew the same one at Apple");
             }
         }
         if warn {

@@ -6,28 +6,25 @@
 
 use std::time::Duration;
 
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(60 * 60);
-
 /// Gaps after the first, second and third accepted push that the device did not answer.
-const UNANSWERED: [Duration; 3] = [Duration::from_secs(10 * 60), HOUR, Duration::from_secs(8 * 60 * 60)];
+const UNANSWERED: [Duration; 3] = [Duration::from_mins(10), Duration::from_hours(1), Duration::from_hours(8)];
 /// The gap from then on: before APNs drops the push that it keeps, whatever the jitter adds.
-const KEPT_BY_APNS: Duration = Duration::from_secs(6 * 24 * 60 * 60);
+const KEPT_BY_APNS: Duration = Duration::from_hours(6 * 24);
 
 /// The first gap after a session that ended with `NotNow`, and the longest; the device also polls by itself.
-const NOT_NOW_FIRST: Duration = Duration::from_secs(15 * 60);
-const NOT_NOW_LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+const NOT_NOW_FIRST: Duration = Duration::from_mins(15);
+const NOT_NOW_LONGEST: Duration = Duration::from_hours(24);
 
 /// The first gap after a failure on the way to APNs, and the longest: an outage that ends is noticed within it.
 const FAILURE_FIRST: Duration = Duration::from_secs(1);
-const FAILURE_LONGEST: Duration = Duration::from_secs(5 * 60);
+const FAILURE_LONGEST: Duration = Duration::from_mins(5);
 
 /// The first gap after a 429 without `Retry-After`, and the longest gap that APNs can ask for.
-const THROTTLED_FIRST: Duration = MINUTE;
-const THROTTLED_LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+const THROTTLED_FIRST: Duration = Duration::from_mins(1);
+const THROTTLED_LONGEST: Duration = Duration::from_hours(24);
 
 /// How long a topic rests after APNs refused its certificate, until one more try shows whether that still holds.
-pub const TOPIC_RESTS: Duration = HOUR;
+pub const TOPIC_RESTS: Duration = Duration::from_hours(1);
 
 /// A draw between 0 (none) and [`Draw::FULL`] (all of the jitter).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

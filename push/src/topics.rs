@@ -136,10 +136,14 @@ impl Topics {
         }
     }
 
-    /// A push was accepted. True if the topic had been stopped.
-    pub(crate) fn resume(&mut self, topic: &str, uploaded_at: i64) -> bool {
+    /// A push that was sent at `sent_at` was accepted. True if the topic had been stopped before that; a push that was
+    /// in flight when another was refused proves nothing.
+    pub(crate) fn resume(&mut self, topic: &str, uploaded_at: i64, sent_at: Timestamp) -> bool {
         match self.by_name.get_mut(topic) {
-            Some(known) if known.uploaded_at == uploaded_at => known.stopped_at.take().is_some(),
+            Some(known) if known.uploaded_at == uploaded_at && known.stopped_at.is_some_and(|at| at < sent_at) => {
+                known.stopped_at = None;
+                true
+            }
             _ => false,
         }
     }
