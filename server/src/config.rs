@@ -54,9 +54,30 @@ pub struct Config {
     /// APNs.
     #[serde(default)]
     pub push: Push,
+    /// How often one address may ask.
+    #[serde(default)]
+    pub limits: Limits,
     /// The log.
     #[serde(default)]
     pub log: Log,
+}
+
+/// How often one address may ask. Raise them where many devices enroll from behind one address (NAT).
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Enrollment pages and profiles per minute from one address.
+    pub enroll_per_ip_per_minute: u32,
+    /// SCEP requests per minute from one address.
+    pub scep_per_ip_per_minute: u32,
+    /// SCEP requests per minute from all addresses together.
+    pub scep_per_minute: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { enroll_per_ip_per_minute: 30, scep_per_ip_per_minute: 30, scep_per_minute: 1_200 }
+    }
 }
 
 /// Where the server listens. Three listeners, so that exposing one cannot expose another.
@@ -354,6 +375,10 @@ impl Config {
         }
         if self.push.client == PushClient::A2 && (self.push.url.is_some() || self.push.ca_file.is_some()) {
             bail!("push.url and push.ca_file need push.client = \"direct\"");
+        }
+        let limits = self.limits;
+        if [limits.enroll_per_ip_per_minute, limits.scep_per_ip_per_minute, limits.scep_per_minute].contains(&0) {
+            bail!("the keys of [limits] must be at least 1");
         }
         if self.push.per_second == 0 {
             bail!("push.per_second must be at least 1");

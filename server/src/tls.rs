@@ -1,6 +1,6 @@
 //! The server's own TLS certificate: read from files, verified as a device would.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use mdm_core::certificate::{Certificate, pem_chain};
@@ -19,6 +19,31 @@ pub struct TlsIdentity {
     pub chain: Vec<Vec<u8>>,
     /// The leaf's key.
     pub key: PrivateKey,
+}
+
+impl TlsIdentity {
+    /// The chain, parsed.
+    pub fn certificates(&self) -> Result<Vec<Certificate>> {
+        self.chain.iter().map(|der| Certificate::from_der(der).map_err(anyhow::Error::from)).collect()
+    }
+}
+
+/// Where the server's certificate and its key are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Files {
+    /// PEM: the certificate, then its intermediates.
+    pub certificate: PathBuf,
+    /// PEM: the key.
+    pub key: PathBuf,
+}
+
+impl Files {
+    /// Both files' contents, after a check that they belong together.
+    pub fn read(&self) -> Result<(Vec<u8>, Vec<u8>)> {
+        files(&self.certificate, &self.key)?;
+        let read = |path: &Path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+        Ok((read(&self.certificate)?, read(&self.key)?))
+    }
 }
 
 /// Reads a certificate chain and its key, and checks that they belong together.

@@ -18,11 +18,16 @@ pub struct Args {
     #[arg(long)]
     name: String,
     /// What it may do; several with commas.
-    #[arg(long, value_delimiter = ',', default_value = "admin")]
-    scopes: Vec<String>,
+    #[arg(long, value_delimiter = ',', default_value = "admin", value_parser = scope)]
+    scopes: Vec<api::Scope>,
     /// Days until it expires.
     #[arg(long, default_value_t = 90)]
     days: u32,
+}
+
+fn scope(text: &str) -> Result<api::Scope, String> {
+    let known = || api::Scope::ALL.iter().map(|s| s.as_str()).collect::<Vec<_>>().join(", ");
+    api::Scope::ALL.iter().copied().find(|s| s.as_str() == text).ok_or_else(|| format!("must be one of {}", known()))
 }
 
 /// Makes a token and prints it. With SQLite the server must not be running: it holds the database alone.

@@ -1,0 +1,345 @@
+//! The wiring: everything is built here, top to bottom, and handed down. No globals.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use axum::Router;
+use issuer::scep::CurrentAuthority;
+use mdm_core::certificate::Certificate;
+use mdm_core::crypto::cms_sign::ProfileSigner;
+use checkin::Sha1 as Sha1Rule;
+use mdm_core::crypto::seal::Sealer;
+use mdm_core::crypto::trust::Trust;
+use mdm_core::random::Random;
+use mdm_core::rate::{Buckets, Rate};
+use mdm_core::time::Clock;
+use store::Store;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::config::{Config, ExternalMatch, PushClient, Sha1};
+use crate::listen::{self, Limits, Listener, ServerCertificate, TrustedProxies};
+use crate::{health, seal, tasks, telemetry, tls};
+
+/// The opened server: database, keys and contexts, not listening yet.
+#[derive(Debug)]
+pub struct App {
+    pub(crate) config: Config,
+    pub(crate) store: Store,
+    pub(crate) clock: Clock,
+    pub(crate) random: Random,
+    pub(crate) sealer: Sealer,
+    pub(crate) authority: CurrentAuthority,
+    pub(crate) trust: Arc<Trust>,
+    pub(crate) commands: commands::Context,
+    pub(crate) policy: Arc<policy::Context>,
+    certificate: Option<Arc<ServerCertificate>>,
+    /// CA certificates that devices need for the server's own certificate.
+    pub(crate) anchors: Vec<Certificate>,
+}
+
+/// The running server.
+#[derive(Debug)]
+pub struct Running {
+    /// Where devices connect.
+    pub device: SocketAddr,
+    /// Where operators connect.
+    pub operator: SocketAddr,
+    /// Health and metrics.
+    pub health: SocketAddr,
+    /// CA certificates that a client must trust for the server's own certificate; none with a public one.
+    pub anchors: Vec<Certificate>,
+    stop: watch::Sender<bool>,
+    work: JoinSet<()>,
+}
+
+impl Running {
+    /// Takes no more connections, lets open requests end, flushes what is gathered, and returns.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        while self.work.join_next().await.is_some() {}
+    }
+}
+
+impl App {
+    /// Opens the database and the keys, making what a first start makes.
+    pub async fn open(config: &Config) -> Result<Self> {
+        let (clock, random) = (Clock::System, Random::System);
+        let now = clock.now();
+        std::fs::create_dir_all(&config.data_dir)
+            .with_context(|| format!("cannot make the data folder {}", config.data_dir.display()))?;
+        let mut settings = store::Settings::new(config.store_url()?);
+        if let Some(max) = config.store.max_connections {
+            settings.max_connections = max;
+        }
+        let store = Store::open(&settings).await?;
+        let sealer = seal::open(&store, &config.seal_key_file(), &random, now).await?;
+
+        let mut tx = store.begin().await?;
+        let authority = issuer::Authority::load_or_create(
+            &mut tx,
+            &sealer,
+            &random,
+            now,
+            &issuer::authority::Settings {
+                name: format!("{} Device Identity CA", config.organization).chars().take(48).collect(),
+                identity_days: config.identity.lifetime_days,
+                profile_signer: profile_signer(config)?,
+            },
+        )
+        .await?;
+        let (certificate, anchors) = server_certificate(config, &mut tx, &sealer, &random, now).await?;
+        tx.commit().await?;
+
+        let mut issuers = vec![authority.certificate().clone()];
+        if let Some(file) = &config.identity.external_ca_file {
+            issuers.extend(tls::read_anchors(file)?);
+        }
+        let commands =
+            commands::Context { sealer: sealer.clone(), random: random.clone(), stall: commands::Stall::default() };
+        let policy = policy::Context {
+            commands: commands.clone(),
+            signer: authority.profile_signer().clone(),
+            identifier: config.profile_identifier(),
+            organization: Some(config.organization.clone()),
+        };
+        Ok(Self {
+            config: config.clone(),
+            store,
+            clock,
+            random,
+            sealer,
+            authority: CurrentAuthority::new(authority),
+            trust: Arc::new(Trust::new(issuers)?),
+            commands,
+            policy: Arc::new(policy),
+            certificate,
+            anchors,
+        })
+    }
+
+    /// Makes an API token and gives its text, which is known only now.
+    pub async fn make_token(&self, name: &str, scopes: &[api::Scope], days: u32) -> Result<String> {
+        let life = Duration::from_secs(u64::from(days) * 86_400);
+        let scopes = api::Scopes::new(scopes);
+        let mut tx = self.store.begin().await?;
+        let minted = api::mint(&mut tx, &self.random, self.clock.now(), name, &scopes, life, "command line").await?;
+        tx.commit().await?;
+        Ok(minted.text.expose().clone())
+    }
+
+    /// Binds the three listeners, starts the loops, and serves until [`Running::stop`].
+    pub async fn start(self) -> Result<Running> {
+        let (stop, stopping) = watch::channel(false);
+        let bind = async |at: SocketAddr| TcpListener::bind(at).await.with_context(|| format!("cannot listen on {at}"));
+        let listen = &self.config.listen;
+        let (device, operator, health) =
+            (bind(listen.device).await?, bind(listen.operator).await?, bind(listen.health).await?);
+        let addresses = (device.local_addr()?, operator.local_addr()?, health.local_addr()?);
+
+        let seen = checkin::LastSeen::default();
+        let guard = Arc::new(api::Guard::default());
+        let mut work = JoinSet::new();
+        tasks::spawn(&mut work, &self, &seen, &guard, self.pusher()?, &stopping);
+        if let (Some(certificate), Some(files)) = (&self.certificate, tls_files(&self.config)) {
+            work.spawn(tasks::reload_certificate(Arc::clone(certificate), files, tasks::stopped(stopping.clone())));
+        }
+
+        let limits = Limits {
+            connections: listen.max_connections,
+            connections_per_ip: listen.max_connections_per_ip,
+            ..Limits::default()
+        };
+        let proxies = TrustedProxies {
+            peers: self.config.proxy.trusted_peers.clone(),
+            address_header: self.config.proxy.address_header.as_deref().map(str::parse).transpose()?,
+        };
+        let with_client_certificates =
+            self.certificate.clone().map(listen::client_certificates_optional).transpose()?;
+        let plain_tls = self.certificate.clone().map(listen::without_client_certificates).transpose()?;
+        let stopped = || tasks::stopped(stopping.clone());
+        work.spawn(listen::serve(
+            Listener { tcp: device, tls: with_client_certificates, limits, proxies: proxies.clone() },
+            self.device_router(seen)?,
+            stopped(),
+        ));
+        work.spawn(listen::serve(
+            Listener { tcp: operator, tls: plain_tls, limits, proxies },
+            api::router(self.api(guard)),
+            stopped(),
+        ));
+        let health_shared =
+            health::Shared { store: self.store.clone(), clock: self.clock.clone(), metrics: telemetry::metrics()? };
+        work.spawn(listen::serve(
+            Listener { tcp: health, tls: None, limits, proxies: TrustedProxies::default() },
+            health::router(health_shared),
+            stopped(),
+        ));
+        tracing::info!(device = %addresses.0, operator = %addresses.1, health = %addresses.2, "assay listens");
+        Ok(Running { device: addresses.0, operator: addresses.1, health: addresses.2, anchors: self.anchors, stop, work })
+    }
+
+    fn device_router(&self, seen: checkin::LastSeen) -> Result<Router> {
+        let per_minute = |n: u32| Rate { burst: n, per_second: f64::from(n) / 60.0 };
+        let limits = self.config.limits;
+        let external_by_subject = self.config.identity.external_match == ExternalMatch::Subject;
+        let checkin = checkin::router(checkin::Shared {
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            random: self.random.clone(),
+            sealer: self.sealer.clone(),
+            trust: Arc::clone(&self.trust),
+            commands: self.commands.clone(),
+            policy: Arc::clone(&self.policy),
+            seen,
+            settings: Arc::new(checkin::Settings {
+                sha1: match self.config.mdm_signature.sha1 {
+                    Sha1::Log => Sha1Rule::Log,
+                    Sha1::Accept => Sha1Rule::Accept,
+                    Sha1::Refuse => Sha1Rule::Refuse,
+                },
+                strict_skew: self.config.mdm_signature.strict,
+                skew: Duration::from_secs(u64::from(self.config.mdm_signature.skew_hours) * 3600),
+                trusted_peers: self.config.proxy.trusted_peers.clone(),
+                certificate_header: self.config.proxy.certificate_header.as_deref().map(str::parse).transpose()?,
+                external_by_subject,
+            }),
+        });
+        let url = |path: &str| self.config.public_url.join(path).map(String::from);
+        let enroll = enroll::router(enroll::Shared {
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            random: self.random.clone(),
+            settings: Arc::new(enroll::Settings {
+                public_url: self.config.public_url.clone(),
+                server_url: url("mdm")?,
+                check_in_url: url("checkin")?,
+                scep_url: url("scep")?,
+                organization: self.config.organization.clone(),
+                profile_identifier: self.config.profile_identifier(),
+                anchors: self.anchors.clone(),
+                pin_anchors: false,
+                sign_message: self.config.enroll.sign_message,
+                use_development_apns: self.config.enroll.use_development_apns,
+                challenge_life: Duration::from_secs(u64::from(self.config.scep.challenge_minutes) * 60),
+                per_ip: per_minute(limits.enroll_per_ip_per_minute),
+            }),
+            signer: self.config.enroll.sign_profile.then(|| Arc::new(self.authority.get().profile_signer().clone())),
+            asked: Arc::new(Buckets::default()),
+        });
+        let scep = issuer::scep::router(issuer::scep::Shared::new(
+            self.store.clone(),
+            self.authority.clone(),
+            self.clock.clone(),
+            self.random.clone(),
+            issuer::scep::Settings {
+                legacy: self.config.scep.legacy,
+                per_ip_per_minute: limits.scep_per_ip_per_minute,
+                per_minute: limits.scep_per_minute,
+            },
+        ));
+        Ok(checkin.merge(enroll).merge(scep))
+    }
+
+    fn api(&self, guard: Arc<api::Guard>) -> api::Shared {
+        let authority = self.authority.get();
+        let ca = authority.certificate();
+        api::Shared {
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            random: self.random.clone(),
+            guard,
+            commands: self.commands.clone(),
+            policy: self.policy.as_ref().clone(),
+            about: Arc::new(api::About {
+                public_url: self.config.public_url.clone(),
+                identity_ca: ca.fingerprint(),
+                identity_ca_not_after: ca.not_after(),
+            }),
+        }
+    }
+
+    fn pusher(&self) -> Result<push::run::Pusher> {
+        let client = match self.config.push.client {
+            PushClient::A2 => push::Client::A2,
+            PushClient::Direct => push::Client::Direct(endpoint(&self.config)?),
+        };
+        let settings =
+            push::run::Settings { per_second: self.config.push.per_second, ..push::run::Settings::new(client) };
+        Ok(push::run::Pusher::new(
+            self.store.clone(),
+            self.sealer.clone(),
+            self.clock.clone(),
+            self.random.clone(),
+            settings,
+        ))
+    }
+}
+
+/// The operator's own identity for signing profiles, where one is configured.
+fn profile_signer(config: &Config) -> Result<Option<ProfileSigner>> {
+    let signing = &config.profile_signing;
+    let Some((certificate, key)) = signing.certificate_file.as_deref().zip(signing.key_file.as_deref()) else {
+        return Ok(None);
+    };
+    let identity = tls::files(certificate, key)?;
+    let mut chain = identity.certificates()?.into_iter();
+    let leaf = chain.next().context("profile_signing.certificate_file holds no certificate")?;
+    Ok(Some(ProfileSigner::new(identity.key, leaf, chain.collect())?))
+}
+
+/// The files of the configured TLS certificate and its key.
+fn tls_files(config: &Config) -> Option<tls::Files> {
+    let (certificate, key) = config.tls.certificate_file.clone().zip(config.tls.key_file.clone())?;
+    Some(tls::Files { certificate, key })
+}
+
+/// The device listener's certificate – configured, or made by the server itself – and what devices must trust for it.
+async fn server_certificate(
+    config: &Config,
+    tx: &mut store::Tx,
+    sealer: &Sealer,
+    random: &Random,
+    now: mdm_core::time::Timestamp,
+) -> Result<(Option<Arc<ServerCertificate>>, Vec<Certificate>)> {
+    let mut anchors = match &config.tls.anchors_file {
+        Some(file) => tls::read_anchors(file)?,
+        None => Vec::new(),
+    };
+    if config.tls.off {
+        return Ok((None, anchors));
+    }
+    if let Some(files) = tls_files(config) {
+        let (chain, key) = files.read()?;
+        return Ok((Some(Arc::new(ServerCertificate::from_pem(&chain, &key)?)), anchors));
+    }
+    let host = config.public_url.host_str().context("public_url has no host")?.trim_matches(['[', ']']);
+    let made = issuer::server::load_or_create(tx, sealer, random, now, host).await?;
+    tracing::warn!(
+        "no TLS certificate is configured: the server uses one of its own CA, which devices do not trust by themselves"
+    );
+    let chain = format!("{}{}", made.certificate.to_pem(), made.ca.to_pem());
+    let key = made.key.to_pkcs8_pem()?;
+    anchors.push(made.ca);
+    Ok((Some(Arc::new(ServerCertificate::from_pem(chain.as_bytes(), key.expose().as_bytes())?)), anchors))
+}
+
+/// Where the `direct` APNs client connects.
+fn endpoint(config: &Config) -> Result<push::direct::Endpoint> {
+    let mut endpoint = push::direct::Endpoint::default();
+    if let Some(url) = &config.push.url {
+        if url.scheme() != "https" {
+            bail!("push.url must begin with https://");
+        }
+        url.host_str().context("push.url has no host")?.clone_into(&mut endpoint.host);
+        endpoint.port = url.port_or_known_default().unwrap_or(443);
+    }
+    if let Some(file) = &config.push.ca_file {
+        let pem = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        endpoint.ca_pem = Some(pem);
+    }
+    Ok(endpoint)
+}
