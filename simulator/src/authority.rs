@@ -71,7 +71,8 @@ impl Authority {
         let key = PKey::from_rsa(Rsa::generate(2048)?)?;
         let mut name = X509NameBuilder::new()?;
         name.append_entry_by_nid(Nid::USERID, topic)?;
-        name.append_entry_by_nid(Nid::COMMONNAME, &format!("APSP:{topic}"))?;
+        let unique = topic.rsplit('.').next().unwrap_or_default();
+        name.append_entry_by_nid(Nid::COMMONNAME, &format!("APSP:{unique}"))?;
         name.append_entry_by_nid(Nid::COUNTRYNAME, "US")?;
         let mut builder = start(&key)?;
         builder.set_subject_name(&name.build())?;

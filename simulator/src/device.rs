@@ -108,7 +108,7 @@ pub struct Behaviour {
     pub not_now: BTreeMap<String, u32>,
     /// `Authenticate` says neither product nor version, as without the right 16.
     pub sparse_authenticate: bool,
-    /// Follows a profile whose URLs are http: for load tests and for servers behind a proxy, never a real device.
+    /// Speaks HTTP where the profile says https, as if a proxy had ended TLS on the way: for load tests only.
     pub plain_http: bool,
 }
 
@@ -227,10 +227,13 @@ impl Device {
 
     /// Reads an enrollment profile and gets the identity that it names, without telling the server yet.
     pub async fn obtain_identity(&mut self, bytes: &[u8]) -> Result<()> {
-        let enrollment = profile::read_enrollment(bytes, &self.record.situation(false))?;
-        for url in [&enrollment.mdm.server_url, &enrollment.mdm.check_in_url] {
-            if !url.starts_with("https://") && !self.behaviour.plain_http {
-                return Err(Error::Profile("com.apple.mdm: ServerURL and CheckInURL are https".into()));
+        let mut enrollment = profile::read_enrollment(bytes, &self.record.situation(false))?;
+        for url in [&mut enrollment.mdm.server_url, &mut enrollment.mdm.check_in_url, &mut enrollment.scep.url] {
+            let Some(rest) = url.strip_prefix("https://") else {
+                return Err(Error::Profile(format!("{url}: https is required")));
+            };
+            if self.behaviour.plain_http {
+                *url = format!("http://{rest}");
             }
         }
         let mut trust = self.trust.clone();

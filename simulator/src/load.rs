@@ -34,6 +34,8 @@ pub struct Settings {
     pub time: Duration,
     /// Allow a server that is not on this machine.
     pub remote: bool,
+    /// Speak HTTP where the profile says https.
+    pub plain: bool,
     /// Certificates for TLS.
     pub trust: Trust,
     /// The server's process on this machine, to read its CPU time.
@@ -103,7 +105,7 @@ pub async fn prepare(
 async fn prepare_one(link: &str, seed: &str, settings: &Settings, tls: &Arc<rustls::ClientConfig>) -> Result<Prepared> {
     let hardware = hardware::find("iPhone17,2").ok_or_else(|| Error::Options("no hardware".into()))?;
     let record = Record::new(hardware, "18.1", "22B83", seed)?;
-    let behaviour = Behaviour { transport: Transport::Signature, plain_http: true, ..Behaviour::default() };
+    let behaviour = Behaviour { transport: Transport::Signature, plain_http: settings.plain, ..Behaviour::default() };
     let mut device = Device::new(record, settings.trust.clone(), behaviour)?;
     device.follow(link).await?;
     let mdm = device.mdm()?;

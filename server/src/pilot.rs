@@ -1,0 +1,227 @@
+//! `assay pilot`: the whole way on one machine, with nothing to prepare.
+//!
+//! The real server (TLS, SQLite, its own CA, generated keys) runs in this process on loopback; a simulated fleet enrolls
+//! through its HTTPS edge by one-time links; one ACME policy is assigned through the REST API; a stand-in of APNs takes
+//! the server's pushes, and a device acts only once such a push has reached it. The command succeeds only if every
+//! outcome is the one that Apple's pages demand, written by hand in the fleet, and if the REST API tells the same story
+//! as the devices.
+
+mod board;
+mod drive;
+mod judge;
+mod operator;
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::Args as ClapArgs;
+use serde_json::json;
+use simulator::apns::{self, ApnsStandIn};
+use simulator::authority::{Authority, topic};
+use simulator::fleet;
+use simulator::http::Trust;
+
+use crate::app::{App, Running};
+use crate::config::Config;
+use board::Board;
+use drive::Fleet;
+pub use operator::Operator;
+
+/// The policy's name in the REST API.
+const POLICY: &str = "pilot";
+
+/// Arguments of `assay pilot`.
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    /// Leave the server running afterwards and print its URLs and an API token.
+    #[arg(long)]
+    keep: bool,
+    /// Folder for the database and the keys. Default: a new one under the system's temporary folder, removed at the end.
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// Seconds until devices that are not done count as failed.
+    #[arg(long, default_value_t = 180)]
+    patience: u64,
+    /// Log filter of the server, such as `info`.
+    #[arg(long, default_value = "error")]
+    log: String,
+}
+
+/// Runs the pilot. Success only where every outcome is right.
+pub async fn run(args: Args) -> Result<ExitCode> {
+    let folder = Folder::new(args.dir.as_deref())?;
+    let authority = Authority::new("Rehearsal of Apple's push service")?;
+    let stand_in = Arc::new(start_stand_in(&authority).await?);
+    let config = config(folder.path(), stand_in.addr().port(), &authority, &args.log)?;
+    crate::telemetry::start_log(&config.log)?;
+
+    let app = App::open(&config).await?;
+    let token = app.make_token("pilot", &[api::Scope::Admin], 1).await?;
+    let server = app.start().await?;
+    let trust = trust(&server)?;
+    let operator = Operator::new(&trust, &format!("https://localhost:{}", server.operator.port()), &token)?;
+    let board = Board::new();
+    board.say(&format!("server: {} on loopback, SQLite in {}", config.public_url, folder.path().display()));
+
+    upload_push_certificate(&operator, &authority).await?;
+    let members = fleet::fleet();
+    let fleet = Fleet::enroll(members, &operator, &trust, &board).await?;
+    let waker = fleet.wake_by(Arc::clone(&stand_in));
+    board.say(&format!("{} devices are enrolled; assigning the policy «{POLICY}» to all", fleet.devices()));
+    assign(&operator).await?;
+
+    let verdicts = judge::watch(&operator, &fleet, POLICY, &board, Duration::from_secs(args.patience)).await?;
+    waker.abort();
+    let pushes = stand_in.accepted();
+    let good = board.finish(&verdicts, pushes);
+
+    if args.keep {
+        keep(&config, &server, &token, folder.path()).await?;
+    }
+    server.stop().await;
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The data folder; one of our own making goes when the pilot ends.
+pub(crate) enum Folder {
+    Given(PathBuf),
+    Made(tempfile::TempDir),
+}
+
+impl Folder {
+    pub(crate) fn new(given: Option<&Path>) -> Result<Self> {
+        match given {
+            Some(path) => {
+                if path.join("assay.db").exists() {
+                    bail!("{} holds a database already: give an empty folder", path.display());
+                }
+                std::fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
+                Ok(Self::Given(path.to_owned()))
+            }
+            None => Ok(Self::Made(tempfile::Builder::new().prefix("assay-").tempdir()?)),
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Self::Given(path) => path,
+            Self::Made(folder) => folder.path(),
+        }
+    }
+}
+
+/// The stand-in of APNs: TLS of the rehearsal authority, client certificates of the same.
+async fn start_stand_in(authority: &Authority) -> Result<ApnsStandIn> {
+    let server = authority.server()?;
+    ApnsStandIn::start(apns::Settings::new(server.certificate, server.key, authority.pem()?)).await
+}
+
+/// A configuration for loopback: free ports, the stand-in in the place of APNs, no limit per address, because all
+/// devices share one.
+fn config(folder: &Path, apns_port: u16, authority: &Authority, filter: &str) -> Result<Config> {
+    let ca_file = folder.join("apns-ca.pem");
+    std::fs::write(&ca_file, authority.pem()?)?;
+    loopback(
+        folder,
+        filter,
+        &format!("[push]\nclient = \"direct\"\nurl = \"https://localhost:{apns_port}\"\nca_file = {ca_file:?}\n"),
+    )
+    .map(|(config, _)| config)
+}
+
+/// A configuration on free ports of loopback with `more` in it, and its text.
+pub(crate) fn loopback(folder: &Path, filter: &str, more: &str) -> Result<(Config, String)> {
+    let [device, operator, health] = free_ports()?;
+    let text = format!(
+        "public_url = \"https://localhost:{device}\"\n\
+         data_dir = {folder:?}\n\
+         organization = \"Pilot\"\n\
+         [listen]\n\
+         device = \"127.0.0.1:{device}\"\n\
+         operator = \"127.0.0.1:{operator}\"\n\
+         health = \"127.0.0.1:{health}\"\n\
+         max_connections_per_ip = 20000\n\
+         [limits]\n\
+         enroll_per_ip_per_minute = 1000000\n\
+         scep_per_ip_per_minute = 1000000\n\
+         scep_per_minute = 1000000\n\
+         [log]\n\
+         filter = {filter:?}\n\
+         {more}"
+    );
+    Ok((Config::parse(&text)?, text))
+}
+
+/// Three ports that are free at this moment. All are bound before any is let go, so that they differ.
+fn free_ports() -> Result<[u16; 3]> {
+    let bind = || TcpListener::bind("127.0.0.1:0");
+    let bound = [bind()?, bind()?, bind()?];
+    let mut ports = [0; 3];
+    for (port, listener) in ports.iter_mut().zip(&bound) {
+        *port = listener.local_addr()?.port();
+    }
+    Ok(ports)
+}
+
+/// What the devices and the operator trust: the server's own CA.
+pub(crate) fn trust(server: &Running) -> Result<Trust> {
+    let mut trust = Trust::public();
+    for anchor in &server.anchors {
+        trust = trust.with_der(anchor.der().to_vec());
+    }
+    Ok(trust)
+}
+
+pub(crate) async fn upload_push_certificate(operator: &Operator, authority: &Authority) -> Result<()> {
+    let pair = authority.push(&topic()?)?;
+    let pem = format!("{}{}", pair.certificate, pair.key);
+    operator.put("/api/v1/push-certs", &json!({ "pem": pem })).await.context("uploading the push certificate")?;
+    Ok(())
+}
+
+/// One policy, for everybody.
+async fn assign(operator: &Operator) -> Result<()> {
+    let policy = json!({
+        "name": POLICY,
+        "channel": "both",
+        "directory_url": "https://acme.example.com/acme/devices/directory",
+        "client_identifier": "{random}",
+        "subject": [[["O", "Pilot"]], [["CN", "{enrollment_id}"]]],
+        "key_type": "ECSECPrimeRandom",
+        "key_size": 256,
+        "hardware_bound": "when_supported",
+        "attest": "when_supported",
+        "ca_accepts_unattested": true,
+    });
+    operator.create_policy(POLICY, &policy).await.context("creating the policy")?;
+    operator.assign_to_all(POLICY).await.context("assigning the policy")
+}
+
+async fn keep(config: &Config, server: &Running, token: &str, folder: &Path) -> Result<()> {
+    let ca = folder.join("server-ca.pem");
+    let pem: String = server.anchors.iter().map(mdm_core::certificate::Certificate::to_pem).collect();
+    std::fs::write(&ca, pem)?;
+    println!();
+    println!("The server keeps running. End it with Ctrl-C.");
+    println!("  devices    {}", config.public_url);
+    println!("  REST API   https://localhost:{}/api/v1", server.operator.port());
+    println!("  health     http://{}/readyz", server.health);
+    println!("  CA         {}", ca.display());
+    println!("  API token  {token}");
+    println!(
+        "  try        curl --cacert {} -H 'Authorization: Bearer {token}' https://localhost:{}/api/v1/enrollments",
+        ca.display(),
+        server.operator.port()
+    );
+    tokio::signal::ctrl_c().await?;
+    Ok(())
+}
+
+/// How long something took, for people.
+pub(crate) fn took(since: Instant) -> String {
+    format!("{:.1} s", since.elapsed().as_secs_f64())
+}
