@@ -21,7 +21,7 @@ const PUT_ASIDE: Duration = Duration::from_mins(10);
 /// Takes up to `limit` assignments that are due and moves each on, in a transaction of its own: one that cannot be
 /// moved is logged and put aside, the others go on (RG-19). Tells how many were taken; call it again at once when it is
 /// `limit`.
-pub async fn run_once(store: &Store, ctx: &Context, now: Timestamp, limit: u32) -> Result<usize> {
+pub async fn run_once(store: &Store, ctx: &Context, now: Timestamp, limit: i64) -> Result<usize> {
     let batch = store::retry(|| take(store, ctx, now, limit)).await?;
     for leased in &batch {
         if let Err(e) = store::retry(|| one(store, ctx, *leased, now)).await {
@@ -37,10 +37,10 @@ pub async fn run_once(store: &Store, ctx: &Context, now: Timestamp, limit: u32) 
     Ok(batch.len())
 }
 
-async fn take(store: &Store, ctx: &Context, now: Timestamp, limit: u32) -> Result<Vec<Leased>> {
+async fn take(store: &Store, ctx: &Context, now: Timestamp, limit: i64) -> Result<Vec<Leased>> {
     let mut tx = store.begin().await?;
     let lease = ctx.commands.random.uuid_v4();
-    let batch = assignments::lease(&mut tx, now, now.plus(LEASE), lease, i64::from(limit)).await?;
+    let batch = assignments::lease(&mut tx, now, now.plus(LEASE), lease, limit).await?;
     tx.commit().await?;
     Ok(batch)
 }
