@@ -16,14 +16,14 @@ use store::Tx;
 
 use crate::Error;
 
-const DAY: Duration = Duration::from_secs(86_400);
+const DAY: Duration = Duration::from_hours(24);
 const CA_BITS: u32 = 3072;
 const RA_BITS: u32 = 2048;
-const CA_VALID_FOR: Duration = Duration::from_secs(3650 * 86_400);
-const RA_VALID_FOR: Duration = Duration::from_secs(730 * 86_400);
-const PROFILE_SIGNER_VALID_FOR: Duration = Duration::from_secs(365 * 86_400);
+const CA_VALID_FOR: Duration = Duration::from_hours(3650 * 24);
+const RA_VALID_FOR: Duration = Duration::from_hours(730 * 24);
+const PROFILE_SIGNER_VALID_FOR: Duration = Duration::from_hours(365 * 24);
 /// A registration authority or profile signer with less left than this is replaced at the next [`Authority::load_or_create`].
-const RENEW_BEFORE: Duration = Duration::from_secs(60 * 86_400);
+const RENEW_BEFORE: Duration = Duration::from_hours(60 * 24);
 /// Device identities live this long at most (TH-35).
 pub const MAX_IDENTITY_DAYS: u32 = 365;
 

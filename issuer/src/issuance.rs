@@ -29,7 +29,7 @@ pub use store::issuance::{Flow, Issuance, Purpose, State};
 use crate::{Authority, Error};
 
 /// The longest life of a challenge (TH-28).
-pub const MAX_CHALLENGE_LIFE: Duration = Duration::from_secs(3600);
+pub const MAX_CHALLENGE_LIFE: Duration = Duration::from_hours(1);
 
 /// A record to be opened: who may ask for a certificate, and for what.
 #[derive(Debug, Clone)]
@@ -191,7 +191,7 @@ impl Refusal {
 /// The right to one certificate for one key. Only [`authorize`] makes one, and [`issue`] uses it up.
 #[derive(Debug)]
 pub struct Authorized {
-    record: Issuance,
+    record: Box<Issuance>,
     key: PublicKey,
 }
 
@@ -201,7 +201,7 @@ pub enum Grant {
     /// The challenge was consumed now: a certificate may be issued.
     Issue(Authorized),
     /// The same request came again: this certificate was issued then.
-    Again(Certificate),
+    Again(Box<Certificate>),
 }
 
 /// Consumes the challenge of a request for its key (TH-27, TH-28, TH-33).
@@ -227,7 +227,7 @@ pub async fn authorize(
     }
     let key_sha256 = Fingerprint::of(csr.public_key().spki_der()).0;
     if store::issuance::consume(tx, record.id, &key_sha256, transaction_id, now).await? {
-        return Ok(Ok(Grant::Issue(Authorized { record, key: csr.public_key().clone() })));
+        return Ok(Ok(Grant::Issue(Authorized { record: Box::new(record), key: csr.public_key().clone() })));
     }
     // It was not open any more: read again what it has become, by this client or by another one.
     let Some(record) = store::issuance::by_challenge(tx, &challenge).await? else {
@@ -241,7 +241,7 @@ pub async fn authorize(
         }
         State::Issued | State::Used => match &record.certificate {
             Some(der) if record.csr_key_sha256.as_deref() == Some(&key_sha256) => {
-                Ok(Grant::Again(Certificate::from_der(der)?))
+                Ok(Grant::Again(Box::new(Certificate::from_der(der)?)))
             }
             _ => Err(Refusal::Consumed),
         },

@@ -293,7 +293,7 @@ async fn grant(
     let mut tx = shared.store.begin().await?;
     let granted = issuance::authorize(&mut tx, route, csr, transaction_id, now).await?;
     match granted.map_err(|refusal| Declined::Refused(FailInfo::BadRequest, refusal.code()))? {
-        Grant::Again(certificate) => Ok(certificate),
+        Grant::Again(certificate) => Ok(*certificate),
         Grant::Issue(authorized) => {
             let certificate = issuance::issue(&mut tx, authorized, authority, &shared.random, now).await?;
             tx.commit().await?;

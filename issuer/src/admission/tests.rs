@@ -159,7 +159,7 @@ fn th_10_a_renewal_goes_on_with_the_enrollment_that_it_names() {
 fn th_08_an_external_certificate_speaks_for_the_device_that_it_names() {
     let named = |common_name: &str| {
         let key = PrivateKey::generate_p256().unwrap();
-        let valid_for = std::time::Duration::from_secs(86_400);
+        let valid_for = std::time::Duration::from_hours(24);
         let ca = NewCa { common_name, ca_use: CaUse::Servers, now: AT, valid_for };
         Certificate::from_der(&issue_ca(&key, &ca, &Random::System).unwrap()).unwrap()
     };

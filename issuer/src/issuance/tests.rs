@@ -67,7 +67,7 @@ impl World {
             Grant::Issue(authorized) => {
                 issue(&mut tx, authorized, &self.authority, &Random::System, now).await.unwrap()
             }
-            Grant::Again(certificate) => certificate,
+            Grant::Again(certificate) => *certificate,
         };
         tx.commit().await.unwrap();
         Ok(certificate)
@@ -84,7 +84,7 @@ pub(crate) fn wanted() -> OpenIssuance<'static> {
         expected_serial: None,
         expected_udid: None,
         label: None,
-        ttl: Duration::from_secs(1800),
+        ttl: Duration::from_mins(30),
     }
 }
 
@@ -129,7 +129,7 @@ async fn th_28_a_challenge_is_good_once_and_for_one_key() {
 async fn th_28_a_challenge_ends_after_an_hour_at_most_and_is_kept_as_a_hash() {
     let world = World::new().await;
     let mut tx = world.store.begin().await.unwrap();
-    let long = OpenIssuance { ttl: Duration::from_secs(86_400), ..wanted() };
+    let long = OpenIssuance { ttl: Duration::from_hours(24), ..wanted() };
     let (id, challenge) = open(&mut tx, &Random::System, NOW, &long).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(challenge.expose().len(), 48, "192 bits in hexadecimal");
@@ -174,7 +174,7 @@ async fn th_29_the_certificate_says_what_the_record_says() {
     assert!(certificate.allows_client_auth() && !certificate.allows_server_auth() && !certificate.is_ca());
     assert!(certificate.alt_names().is_empty());
     assert_eq!(certificate.public_key().unwrap().spki_der(), key.public_spki_der().unwrap());
-    assert!(certificate.not_after() <= NOW.plus(Duration::from_secs(365 * 86_400)));
+    assert!(certificate.not_after() <= NOW.plus(Duration::from_hours(365 * 24)));
 }
 
 #[tokio::test]
@@ -222,7 +222,7 @@ async fn rg_25_the_same_request_again_gets_the_same_certificate() {
     let first = world.ask(Some(id), &csr, NOW).await.unwrap();
     assert_ne!(first.serial_hex(), lost.serial_hex());
     // The answer is lost after the commit: the client asks again.
-    let again = world.ask(None, &csr, NOW.plus(Duration::from_secs(60))).await.unwrap();
+    let again = world.ask(None, &csr, NOW.plus(Duration::from_mins(1))).await.unwrap();
     assert_eq!(again, first);
     let mut tx = world.store.read().await.unwrap();
     let record = store::issuance::by_certificate(&mut tx, first.fingerprint()).await.unwrap().unwrap();

@@ -139,7 +139,7 @@ async fn th_30_a_renewal_by_message_is_refused_even_with_a_good_challenge() {
     let mut client = Client::new();
     let Answer::Success(certificate) = server.enroll(&client, challenge.expose()).await else { panic!() };
     let (_, challenge) = server.world.open().await;
-    client = Client { message_type: "17", signer: certificate, ..client };
+    client = Client { message_type: "17", signer: *certificate, ..client };
     assert!(failed(&server.enroll(&client, challenge.expose()).await, "2"));
 }
 

@@ -95,10 +95,7 @@ fn split(der: &[u8]) -> der::Result<(&[u8], AlgorithmIdentifierOwned, BitString)
 fn challenge_of(info: &CertReqInfo) -> Result<Option<Secret<String>>, CsrError> {
     let mut found = info.attributes.iter().filter(|attribute| attribute.oid == CHALLENGE_PASSWORD);
     let Some(attribute) = found.next() else { return Ok(None) };
-    let value = match (found.next(), attribute.values.as_slice()) {
-        (None, [value]) => value,
-        _ => return Err(CsrError::Challenge),
-    };
+    let (None, [value]) = (found.next(), attribute.values.as_slice()) else { return Err(CsrError::Challenge) };
     let text = matches!(value.tag(), Tag::PrintableString | Tag::Utf8String | Tag::Ia5String | Tag::TeletexString);
     if !text || value.value().len() > MAX_CHALLENGE {
         return Err(CsrError::Challenge);

@@ -317,7 +317,7 @@ mod tests {
             common_name: "Recipient",
             ca_use: CaUse::Identities,
             now: Timestamp(1_795_320_000_000),
-            valid_for: Duration::from_secs(86_400),
+            valid_for: Duration::from_hours(24),
         };
         let certificate = issue_ca(&key, &ca, &Random::System).unwrap();
         (key, certificate)

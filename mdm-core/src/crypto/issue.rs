@@ -25,7 +25,7 @@ use crate::random::Random;
 use crate::time::Timestamp;
 
 /// How far certificates are dated back, so that a device whose clock is slow accepts them.
-const BACKDATED: Duration = Duration::from_secs(3600);
+const BACKDATED: Duration = Duration::from_hours(1);
 
 /// Why a certificate could not be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -263,7 +263,7 @@ mod tests {
     use super::*;
 
     const NOW: Timestamp = Timestamp(1_795_320_000_000);
-    const DAY: Duration = Duration::from_secs(86_400);
+    const DAY: Duration = Duration::from_hours(24);
 
     fn ca(ca_use: CaUse) -> (PrivateKey, Vec<u8>) {
         let key = PrivateKey::generate_p256().unwrap();

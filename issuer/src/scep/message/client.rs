@@ -22,7 +22,7 @@ pub(crate) struct Client {
 /// What a server answered, opened.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    Success(Certificate),
+    Success(Box<Certificate>),
     Failure(String),
 }
 
@@ -91,7 +91,7 @@ impl Client {
         assert_eq!(envelope.cipher(), self.cipher);
         let opened = envelope.open(&self.signer_key, self.signer.der(), &Random::System).unwrap();
         let [certificate] = certificates_in(opened.expose()).try_into().unwrap();
-        Answer::Success(certificate)
+        Answer::Success(Box::new(certificate))
     }
 }
 
@@ -103,7 +103,7 @@ pub(crate) fn certificates_in(degenerate: &[u8]) -> Vec<Certificate> {
 }
 
 fn self_signed(key: &PrivateKey) -> Certificate {
-    let valid_for = Duration::from_secs(3600);
+    let valid_for = Duration::from_hours(1);
     let ca = NewCa { common_name: "SCEP SIGNER", ca_use: CaUse::Servers, now: NOW, valid_for };
     Certificate::from_der(&issue_ca(key, &ca, &Random::System).unwrap()).unwrap()
 }
