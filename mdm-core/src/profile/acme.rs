@@ -500,6 +500,23 @@ mod tests {
     }
 
     #[test]
+    fn a_profile_with_the_payload_is_written_as_stored() {
+        let payload = AcmePayload::new(good(), Some(Platform::Macos)).unwrap();
+        let uuid = |n| Uuid::from_bytes([n; 16]);
+        let profile = crate::profile::Profile {
+            identifier: "org.example.acme".into(),
+            uuid: uuid(0xE5),
+            display_name: "Wi-Fi identity".into(),
+            organization: Some("Example".into()),
+            description: None,
+            scope: Some(crate::profile::Scope::System),
+            removal_disallowed: false,
+            payloads: vec![payload.payload("org.example.acme.identity".into(), uuid(0xF6), Some("Identity".into()))],
+        };
+        crate::golden::same("profile_acme", &profile.encode());
+    }
+
+    #[test]
     fn optional_keys_that_are_not_set_are_left_out() {
         let keys = AcmeKeys {
             subject_alt_name: SubjectAltName::default(),
