@@ -18,14 +18,14 @@ use url::Url;
 use crate::Error;
 
 /// The longest that a link may live, and the default.
-pub const LONGEST: Duration = Duration::from_secs(24 * 3600);
+pub const LONGEST: Duration = Duration::from_hours(24);
 
 /// The most uses that a link may have.
 pub const MOST_USES: u32 = 10_000;
 
 /// For how long after the first fetch a one-time link answers again while nobody has used the challenge: browsers and
 /// people repeat a download. The challenge of the earlier fetch is void then.
-pub const FETCH_AGAIN: Duration = Duration::from_secs(600);
+pub const FETCH_AGAIN: Duration = Duration::from_mins(10);
 
 /// Which kind of enrollment a link leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -75,8 +75,8 @@ pub(crate) fn link(settings: &Settings, row: &Row, fetch: &str, url: &str) -> Ma
             }
         }
         details {
-            summary { "Is the device not the one you are looking at?" }
-            p { "Point its camera at this code. It opens this very page." }
+            summary { "Open this page on another device" }
+            p { "Point the camera of that iPhone or iPad at this code, or copy the address to that Mac." }
             @if let Some(svg) = qr(url) {
                 div.qr role="img" aria-label="QR code of this page" { (PreEscaped(svg)) }
             }
