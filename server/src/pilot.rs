@@ -39,16 +39,25 @@ const POLICY: &str = "pilot";
 pub struct Args {
     /// Leave the server running afterwards and print its URLs and an API token.
     #[arg(long)]
-    keep: bool,
+    pub keep: bool,
     /// Folder for the database and the keys. Default: a new one under the system's temporary folder, removed at the end.
     #[arg(long)]
-    dir: Option<PathBuf>,
+    pub dir: Option<PathBuf>,
+    /// An empty PostgreSQL database in place of SQLite.
+    #[arg(long)]
+    pub database: Option<String>,
     /// Seconds until devices that are not done count as failed.
     #[arg(long, default_value_t = 180)]
-    patience: u64,
+    pub patience: u64,
     /// Log filter of the server, such as `info`.
     #[arg(long, default_value = "error")]
-    log: String,
+    pub log: String,
+}
+
+impl Default for Args {
+    fn default() -> Self {
+        Self { keep: false, dir: None, database: None, patience: 180, log: "error".to_owned() }
+    }
 }
 
 /// Runs the pilot. Success only where every outcome is right.
@@ -56,7 +65,9 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     let folder = Folder::new(args.dir.as_deref())?;
     let authority = Authority::new("Rehearsal of Apple's push service")?;
     let stand_in = Arc::new(start_stand_in(&authority).await?);
-    let config = config(folder.path(), stand_in.addr().port(), &authority, &args.log)?;
+    let store = args.database.as_ref().map(|url| format!("[store]\nurl = {url:?}\n")).unwrap_or_default();
+    let more = store + &push_section(folder.path(), &stand_in, &authority)?;
+    let (config, _) = loopback(folder.path(), &args.log, &more)?;
     crate::telemetry::start_log(&config.log)?;
 
     let app = App::open(&config).await?;
@@ -65,7 +76,8 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     let trust = trust(&server)?;
     let operator = Operator::new(&trust, &format!("https://localhost:{}", server.operator.port()), &token)?;
     let board = Board::new();
-    board.say(&format!("server: {} on loopback, SQLite in {}", config.public_url, folder.path().display()));
+    let database = if args.database.is_some() { "PostgreSQL" } else { "SQLite" };
+    board.say(&format!("server: {}, {database}, keys in {}", config.public_url, folder.path().display()));
 
     upload_push_certificate(&operator, &authority).await?;
     let members = fleet::fleet();
@@ -114,27 +126,23 @@ impl Folder {
     }
 }
 
-/// The stand-in of APNs: TLS of the rehearsal authority, client certificates of the same.
-async fn start_stand_in(authority: &Authority) -> Result<ApnsStandIn> {
+/// Starts a stand-in of APNs: TLS of the rehearsal authority, client certificates of the same.
+pub async fn start_stand_in(authority: &Authority) -> Result<ApnsStandIn> {
     let server = authority.server()?;
     ApnsStandIn::start(apns::Settings::new(server.certificate, server.key, authority.pem()?)).await
 }
 
-/// A configuration for loopback: free ports, the stand-in in the place of APNs, no limit per address, because all
-/// devices share one.
-fn config(folder: &Path, apns_port: u16, authority: &Authority, filter: &str) -> Result<Config> {
+/// The `[push]` section that leads to the stand-in.
+pub fn push_section(folder: &Path, stand_in: &ApnsStandIn, authority: &Authority) -> Result<String> {
     let ca_file = folder.join("apns-ca.pem");
     std::fs::write(&ca_file, authority.pem()?)?;
-    loopback(
-        folder,
-        filter,
-        &format!("[push]\nclient = \"direct\"\nurl = \"https://localhost:{apns_port}\"\nca_file = {ca_file:?}\n"),
-    )
-    .map(|(config, _)| config)
+    let port = stand_in.addr().port();
+    Ok(format!("[push]\nclient = \"direct\"\nurl = \"https://localhost:{port}\"\nca_file = {ca_file:?}\n"))
 }
 
-/// A configuration on free ports of loopback with `more` in it, and its text.
-pub(crate) fn loopback(folder: &Path, filter: &str, more: &str) -> Result<(Config, String)> {
+/// A configuration on free ports of loopback with the sections `more` in it, and its text. Limits per address are high,
+/// because all devices of a rehearsal share one.
+pub fn loopback(folder: &Path, filter: &str, more: &str) -> Result<(Config, String)> {
     let [device, operator, health] = free_ports()?;
     let text = format!(
         "public_url = \"https://localhost:{device}\"\n\
@@ -168,7 +176,7 @@ fn free_ports() -> Result<[u16; 3]> {
 }
 
 /// What the devices and the operator trust: the server's own CA.
-pub(crate) fn trust(server: &Running) -> Result<Trust> {
+pub fn trust(server: &Running) -> Result<Trust> {
     let mut trust = Trust::public();
     for anchor in &server.anchors {
         trust = trust.with_der(anchor.der().to_vec());
@@ -176,7 +184,8 @@ pub(crate) fn trust(server: &Running) -> Result<Trust> {
     Ok(trust)
 }
 
-pub(crate) async fn upload_push_certificate(operator: &Operator, authority: &Authority) -> Result<()> {
+/// Uploads a push certificate of the rehearsal authority, without which no enrollment profile can be made.
+pub async fn upload_push_certificate(operator: &Operator, authority: &Authority) -> Result<()> {
     let pair = authority.push(&topic()?)?;
     let pem = format!("{}{}", pair.certificate, pair.key);
     operator.put("/api/v1/push-certs", &json!({ "pem": pem })).await.context("uploading the push certificate")?;

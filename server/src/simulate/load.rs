@@ -12,14 +12,13 @@ use anyhow::{Context, Result, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
-use simulator::apns::{self, ApnsStandIn};
 use simulator::authority::Authority;
 use simulator::http::{Client, Trust};
 use simulator::load::{self, Figures, Prepared, Settings};
 
 use crate::app::App;
 use crate::config::Config;
-use crate::pilot::{Folder, Operator, loopback, took, upload_push_certificate};
+use crate::pilot::{Folder, Operator, loopback, push_section, start_stand_in, took, upload_push_certificate};
 
 /// The label of all devices under load.
 const LABEL: &str = "load";
@@ -100,29 +99,10 @@ impl Bench {
     async fn own(&mut self) -> Result<()> {
         let folder = Folder::new(None)?;
         let authority = Authority::new("Rehearsal authority")?;
-        let pair = authority.server()?;
-        let stand_in =
-            ApnsStandIn::start(apns::Settings::new(pair.certificate.clone(), pair.key.clone(), authority.pem()?)).await?;
-        let file = |name: &str, text: &str| -> Result<String> {
-            let path = folder.path().join(name);
-            std::fs::write(&path, text)?;
-            Ok(path.display().to_string())
-        };
-        let tls = if self.args.tls {
-            format!(
-                "certificate_file = {:?}\nkey_file = {:?}",
-                file("server.pem", &pair.certificate)?,
-                file("server.key", &pair.key)?
-            )
-        } else {
-            "off = true".to_owned()
-        };
+        let stand_in = start_stand_in(&authority).await?;
+        let tls = if self.args.tls { server_certificate(folder.path(), &authority)? } else { "off = true\n".to_owned() };
         let store = self.args.database.as_ref().map(|url| format!("[store]\nurl = {url:?}\n")).unwrap_or_default();
-        let more = format!(
-            "[tls]\n{tls}\n{store}[push]\nclient = \"direct\"\nurl = \"https://localhost:{}\"\nca_file = {:?}\n",
-            stand_in.addr().port(),
-            file("ca.pem", &authority.pem()?)?
-        );
+        let more = format!("[tls]\n{tls}{store}{}", push_section(folder.path(), &stand_in, &authority)?);
         let (config, text) = loopback(folder.path(), "error", &more)?;
         let path = folder.path().join("assay.toml");
         std::fs::write(&path, text)?;
@@ -196,6 +176,15 @@ impl Bench {
         app.store.close().await;
         Ok(token)
     }
+}
+
+/// The keys of `[tls]` for a certificate of the rehearsal authority.
+fn server_certificate(folder: &Path, authority: &Authority) -> Result<String> {
+    let pair = authority.server()?;
+    let (certificate, key) = (folder.join("server.pem"), folder.join("server.key"));
+    std::fs::write(&certificate, pair.certificate)?;
+    std::fs::write(&key, pair.key)?;
+    Ok(format!("certificate_file = {certificate:?}\nkey_file = {key:?}\n"))
 }
 
 async fn prepare(links: &[String], settings: &Settings) -> Result<Vec<Prepared>> {
