@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mdm_core::certificate::Certificate;
 use mdm_core::crypto::cms_sign::ProfileSigner;
-use mdm_core::crypto::issue::{CaUse, Issuer, LeafUse, NewCa, NewLeaf, issue_ca, issue_leaf};
+use mdm_core::crypto::issue::{CaUse, LeafUse, NewCa, NewLeaf, issue_ca, issue_leaf};
 use mdm_core::crypto::key::{PrivateKey, PublicKey};
 use mdm_core::crypto::seal::Sealer;
 use mdm_core::random::Random;
@@ -15,6 +15,7 @@ use mdm_core::time::Timestamp;
 use store::Tx;
 
 use crate::Error;
+use crate::vault::{KeyPair, Vault};
 
 const DAY: Duration = Duration::from_hours(24);
 const CA_BITS: u32 = 3072;
@@ -46,14 +47,6 @@ impl Default for Settings {
     fn default() -> Self {
         Self { name: "Assay Device Identity CA".to_owned(), identity_days: MAX_IDENTITY_DAYS, profile_signer: None }
     }
-}
-
-/// A key with its certificate.
-#[derive(Debug, Clone)]
-struct KeyPair {
-    key: PrivateKey,
-    certificate: Certificate,
-    created_at: Timestamp,
 }
 
 /// The built-in CA with what belongs to it, ready to sign.
@@ -156,30 +149,7 @@ impl Authority {
     }
 }
 
-impl KeyPair {
-    fn issuer(&self) -> Issuer<'_> {
-        Issuer { key: &self.key, certificate: self.certificate.der() }
-    }
-}
-
-/// Where keys are kept.
-struct Vault<'a> {
-    sealer: &'a Sealer,
-    random: &'a Random,
-    now: Timestamp,
-}
-
 impl Vault<'_> {
-    async fn load(&self, tx: &mut Tx, name: &'static str) -> Result<Option<KeyPair>, Error> {
-        let Some(row) = store::keys::get(tx, name).await? else { return Ok(None) };
-        let key = self.sealer.open(&context(name), &row.key_sealed).map_err(|source| Error::Sealed { name, source })?;
-        let key = PrivateKey::from_pkcs8_der(key.expose()).map_err(|_| Error::Unreadable(name))?;
-        let certificate = Certificate::from_der(&row.certificate).map_err(|_| Error::Unreadable(name))?;
-        // What is read back must be one key pair, whoever wrote it.
-        ProfileSigner::new(key.clone(), certificate.clone(), Vec::new()).map_err(|_| Error::Unreadable(name))?;
-        Ok(Some(KeyPair { key, certificate, created_at: Timestamp(row.created_at) }))
-    }
-
     async fn create_ca(&self, tx: &mut Tx, settings: &Settings) -> Result<KeyPair, Error> {
         let key = PrivateKey::generate_rsa(CA_BITS)?;
         let ca =
@@ -213,36 +183,6 @@ impl Vault<'_> {
         let certificate = Certificate::from_der(&issue_leaf(ca.issuer(), &public, &leaf, self.random)?)?;
         self.keep(tx, name, KeyPair { key, certificate, created_at: self.now }, replaces).await
     }
-
-    /// Stores a new key pair, or gives the one that another server stored in the same moment.
-    async fn keep(
-        &self,
-        tx: &mut Tx,
-        name: &'static str,
-        made: KeyPair,
-        replaces: Option<Timestamp>,
-    ) -> Result<KeyPair, Error> {
-        let row = store::keys::Row {
-            name: name.to_owned(),
-            certificate: made.certificate.der().to_vec(),
-            chain: Vec::new(),
-            key_sealed: self.sealer.seal(&context(name), made.key.to_pkcs8_der()?.expose(), self.random),
-            not_after: made.certificate.not_after().0,
-            created_at: made.created_at.0,
-        };
-        let stored = match replaces {
-            None => store::keys::insert(tx, &row).await?,
-            Some(old) => store::keys::replace(tx, &row, old).await?,
-        };
-        if stored {
-            return Ok(made);
-        }
-        self.load(tx, name).await?.ok_or(Error::Unreadable(name))
-    }
-}
-
-fn context(name: &str) -> String {
-    format!("sealed_key.key_sealed:{name}")
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@ pub mod authority;
 mod error;
 pub mod issuance;
 pub mod scep;
+pub mod server;
+mod vault;
 
 pub use authority::Authority;
 pub use error::Error;
