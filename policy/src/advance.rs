@@ -35,6 +35,9 @@ const SAFETY_NET: Duration = Duration::from_mins(2);
 /// How long a command is waited for before the reconcile loop looks whether it is still there.
 const LOOK_AGAIN: Duration = Duration::from_hours(24);
 
+/// How long an assignment that cannot be decided is left alone.
+pub(crate) const PUT_ASIDE: Duration = Duration::from_mins(10);
+
 /// The parameters of an `InstallProfile` that is rendered when it is handed out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Params {
@@ -103,6 +106,26 @@ pub(crate) async fn advance(
     let action = decide(&case.situation, &case.decision, now);
     apply(tx, ctx, enrollment, a, &case, action, presence, now).await?;
     Ok(action)
+}
+
+/// [`advance`] for a message of the device: an assignment that cannot be decided through a fault of ours is put aside,
+/// so that it blocks neither the message nor the other assignments.
+pub(crate) async fn advance_or_put_aside(
+    tx: &mut Tx,
+    ctx: &Context,
+    enrollment: &Enrollment,
+    a: Assignment,
+    presence: Presence,
+    now: Timestamp,
+) -> Result<()> {
+    let id = AssignmentId(a.id);
+    match advance(tx, ctx, enrollment, a, presence, now).await {
+        Err(e) if e.needs_human() => {
+            tracing::error!(enrollment.id = %enrollment.id, assignment.id = %id, error = %e, "assignment put aside");
+            Ok(assignments::due(tx, id, now.plus(PUT_ASIDE)).await?)
+        }
+        done => done.map(drop),
+    }
 }
 
 /// Writes what an action means.

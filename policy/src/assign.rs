@@ -14,7 +14,7 @@ use store::policies::{self, NewRevision};
 use store::{Tx, Wake};
 
 use crate::acme::AcmePolicy;
-use crate::advance::{Presence, advance};
+use crate::advance::{Presence, advance_or_put_aside};
 use crate::error::{Error, Result, corrupt};
 use crate::scope::{ScopeItem, targets};
 use crate::{Context, target};
@@ -148,7 +148,7 @@ pub async fn enrolled(tx: &mut Tx, ctx: &Context, enrollment: &Enrollment, now: 
         insert(tx, ctx, policy, enrollment.id, now).await?;
     }
     for a in assignments::of_enrollment(tx, enrollment.id).await? {
-        advance(tx, ctx, enrollment, a, Presence::Away, now).await?;
+        advance_or_put_aside(tx, ctx, enrollment, a, Presence::Away, now).await?;
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use store::Tx;
 use store::assignments::{self, Assignment};
 use store::enrollments::Enrollment;
 
-use crate::advance::{Case, Presence, advance, event, failed};
+use crate::advance::{Case, PUT_ASIDE, Presence, advance_or_put_aside, event, failed};
 use crate::decide::{MAX_ATTEMPTS, State, back_off};
 use crate::error::Result;
 use crate::reason::ReasonCode;
@@ -35,10 +35,19 @@ pub async fn react(
         return Ok(());
     }
     let Some(a) = assignments::by_command(tx, enrollment.id, &done.uuid).await? else { return Ok(()) };
-    match State::from_text(&a.state) {
+    let id = AssignmentId(a.id);
+    let ended = match State::from_text(&a.state) {
         Some(State::Installing) => installed(tx, ctx, enrollment, a, done, now).await,
         Some(State::Removing) => removed(tx, ctx, enrollment, a, done, now).await,
         _ => Ok(()),
+    };
+    match ended {
+        // A fault of ours is no reason to refuse the device's report: it would come again for ever.
+        Err(e) if e.needs_human() => {
+            tracing::error!(enrollment.id = %enrollment.id, assignment.id = %id, error = %e, "assignment put aside");
+            Ok(assignments::due(tx, id, now.plus(PUT_ASIDE)).await?)
+        }
+        ended => ended,
     }
 }
 
@@ -51,7 +60,13 @@ async fn learn(
     report: &Report,
     now: Timestamp,
 ) -> Result<()> {
-    let mut facts = target::stored(tx, enrollment).await?;
+    let mut facts = match target::stored(tx, enrollment).await {
+        Err(e) if e.needs_human() => {
+            tracing::error!(enrollment.id = %enrollment.id, error = %e, "facts begun anew");
+            target::from_authenticate(enrollment)
+        }
+        facts => facts?,
+    };
     let ours = done.created_by == CREATED_BY;
     let answers = match done.outcome {
         Outcome::Acknowledged => device_information::answer(&report.body),
@@ -69,7 +84,7 @@ async fn learn(
     }
     target::save(tx, enrollment, &facts, now).await?;
     for a in assignments::of_enrollment(tx, enrollment.id).await? {
-        advance(tx, ctx, enrollment, a, Presence::Connected, now).await?;
+        advance_or_put_aside(tx, ctx, enrollment, a, Presence::Connected, now).await?;
     }
     Ok(())
 }
@@ -97,8 +112,7 @@ async fn installed(
         event(tx, enrollment, &case, &a, "assignment.installed", "The device has installed the profile", now).await?;
     }
     assignments::save(tx, &a, now).await?;
-    advance(tx, ctx, enrollment, a, Presence::Connected, now).await?;
-    Ok(())
+    advance_or_put_aside(tx, ctx, enrollment, a, Presence::Connected, now).await
 }
 
 async fn removed(
@@ -123,8 +137,7 @@ async fn removed(
         a.due_at = (a.attempts < MAX_ATTEMPTS).then(|| now.plus(back_off(a.attempts)).0);
     }
     assignments::save(tx, &a, now).await?;
-    advance(tx, ctx, enrollment, a, Presence::Connected, now).await?;
-    Ok(())
+    advance_or_put_aside(tx, ctx, enrollment, a, Presence::Connected, now).await
 }
 
 /// The device's own words, kept as they are and never branched on (Apple: don't rely on the codes).

@@ -185,6 +185,11 @@ reasons! {
         "The command was cancelled, expired or got no report; it is tried again later.",
         "Assay, command queue",
         "Look at the command's state.";
+    /// Our own fault.
+    ServerFault = "server_fault":
+        "What is stored of the policy or the device cannot be read, or the profile cannot be signed.",
+        "Assay, server log",
+        "Read the server's log at this time; writing the policy anew may help.";
     /// Enough is enough.
     GivenUp = "given_up":
         "The profile failed too often; nothing more is tried until the policy or the device changes.",

@@ -9,14 +9,11 @@ use store::assignments::{self, Leased};
 use store::{Store, enrollments};
 
 use crate::Context;
-use crate::advance::{Presence, advance};
+use crate::advance::{PUT_ASIDE, Presence, advance};
 use crate::error::Result;
 
 /// How long a batch has before others may take what it has left.
 const LEASE: Duration = Duration::from_mins(1);
-
-/// How long an assignment that cannot be decided is left alone.
-const PUT_ASIDE: Duration = Duration::from_mins(10);
 
 /// Takes up to `limit` assignments that are due and moves each on, in a transaction of its own: one that cannot be
 /// moved is logged and put aside, the others go on (RG-19). Tells how many were taken; call it again at once when it is

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::Context;
 use crate::advance::{Case, Params, Presence, apply};
-use crate::decide::{Action, FACTS_MAX_AGE, State, decide};
+use crate::decide::{Action, FACTS_MAX_AGE, MAX_ATTEMPTS, State, back_off, decide};
 use crate::decision::Outcome;
 use crate::error::{Result, corrupt};
 use crate::reason::ReasonCode;
@@ -49,7 +49,36 @@ pub async fn render(
     params: &[u8],
     now: Timestamp,
 ) -> Result<Rendered> {
-    let params: Params = serde_json::from_slice(params).map_err(|_| corrupt("command.body"))?;
+    let Ok(params) = serde_json::from_slice::<Params>(params) else {
+        tracing::error!(enrollment.id = %enrollment.id, command.uuid = %uuid, "the parameters of a profile cannot be read");
+        return Ok(Rendered::Refused { why: ReasonCode::ServerFault.as_str().to_owned() });
+    };
+    match try_render(tx, ctx, enrollment, uuid, params, now).await {
+        // A fault of ours must not block the queue: this command ends, the assignment is tried again later.
+        Err(e) if e.needs_human() => {
+            tracing::error!(enrollment.id = %enrollment.id, assignment.id = %params.assignment, command.uuid = %uuid, error = %e, "profile not rendered");
+            if let Some(mut a) = assignments::get(tx, params.assignment).await? {
+                a.attempts += 1;
+                State::Failed.as_str().clone_into(&mut a.state);
+                a.reason = Some(ReasonCode::ServerFault.as_str().to_owned());
+                a.command_uuid = None;
+                a.due_at = (a.attempts < MAX_ATTEMPTS).then(|| now.plus(back_off(a.attempts)).0);
+                assignments::save(tx, &a, now).await?;
+            }
+            Ok(Rendered::Refused { why: ReasonCode::ServerFault.as_str().to_owned() })
+        }
+        done => done,
+    }
+}
+
+async fn try_render(
+    tx: &mut Tx,
+    ctx: &Context,
+    enrollment: &Enrollment,
+    uuid: &CommandUuid,
+    params: Params,
+    now: Timestamp,
+) -> Result<Rendered> {
     let refused = |why: ReasonCode| Ok(Rendered::Refused { why: why.as_str().to_owned() });
     let found = assignments::get(tx, params.assignment).await?.filter(|a| {
         a.enrollment_id == enrollment.id.0

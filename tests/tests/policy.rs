@@ -759,6 +759,54 @@ async fn rg_19_one_assignment_that_cannot_be_decided_does_not_stop_the_others() 
 }
 
 #[tokio::test]
+async fn a_fault_of_ours_blocks_neither_the_report_nor_the_queue() {
+    on_both(|store| async move {
+        let w = World::new(store);
+        let policy = w.policy_for_all(json!({})).await;
+        let phone = device(1, "iPhone15,2", "17.0");
+        let id = w.enroll(phone).await;
+        let asked = w.idle(id).await.unwrap();
+        let mut tx = w.store.begin().await.unwrap();
+        store::facts::put(&mut tx, id, "not JSON", w.now()).await.unwrap();
+        tx.commit().await.unwrap();
+        let sent = w.poll(id, Status::Acknowledged, Some(&asked), phone.answers()).await.unwrap();
+        assert_eq!(sent.request_type, "InstallProfile", "facts are begun anew");
+
+        // A revision that this version cannot read, as another version may have written it.
+        let mut tx = w.store.begin().await.unwrap();
+        let odd =
+            store::policies::NewRevision { name: "wifi", body: "{}", payload_uuid: uuid::Uuid::nil(), created_by: "x" };
+        store::policies::revise(&mut tx, policy, &odd, w.now()).await.unwrap();
+        tx.commit().await.unwrap();
+        assert!(w.acknowledge(id, &sent).await.is_none(), "the report is taken");
+        let other = device(2, "iPhone15,2", "17.0");
+        let second = w.enroll(other).await;
+        assert_eq!(w.state(policy, second).await.0, "assigned", "it can enroll");
+        let params = json!({"assignment": w.assignment(policy, second).await.unwrap().id, "revision": 2}).to_string();
+        let new = commands::New {
+            uuid: "by-hand".parse().unwrap(),
+            request_type: "InstallProfile",
+            rendering: commands::Rendering::Acme,
+            body: params.as_bytes(),
+            lane: commands::Lane::Normal,
+            coalescing_key: None,
+            ttl: None,
+            created_by: "policy",
+            push: false,
+        };
+        let mut tx = w.store.begin().await.unwrap();
+        commands::enqueue(&mut tx, &w.ctx.commands, &new, &[second], w.now()).await.unwrap();
+        let mut a = store::assignments::find(&mut tx, policy, second).await.unwrap().unwrap();
+        (a.state, a.command_uuid) = ("installing".into(), Some("by-hand".into()));
+        store::assignments::save(&mut tx, &a, w.now()).await.unwrap();
+        tx.commit().await.unwrap();
+        assert!(w.idle(second).await.is_none(), "the queue goes on");
+        assert_eq!(w.state(policy, second).await, state("failed", Some(ReasonCode::ServerFault)));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn rg_23_two_reconcile_loops_share_no_assignment() {
     on_both(|store| async move {
         let w = World::new(store);
