@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::BoxError;
@@ -50,16 +50,11 @@ impl Body for Paced {
             }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
-        if self.since.is_none() {
-            let start = Instant::now();
-            self.since = Some((start, Box::pin(sleep_until(self.deadline(start)))));
-        }
-        match &mut self.since {
-            Some((_, sleep)) if sleep.as_mut().poll(cx).is_ready() => {
-                Poll::Ready(Some(Err(io::Error::from(io::ErrorKind::TimedOut).into())))
-            }
-            _ => Poll::Pending,
-        }
+        let start = self.since.as_ref().map_or_else(Instant::now, |(start, _)| *start);
+        let deadline = self.deadline(start);
+        let (_, sleep) = self.since.get_or_insert_with(|| (start, Box::pin(sleep_until(deadline))));
+        ready!(sleep.as_mut().poll(cx));
+        Poll::Ready(Some(Err(io::Error::from(io::ErrorKind::TimedOut).into())))
     }
 
     fn is_end_stream(&self) -> bool {

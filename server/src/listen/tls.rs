@@ -35,7 +35,7 @@ impl ServerCertificate {
 
 impl ResolvesServerCert for ServerCertificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.0.read().ok()?))
+        self.0.read().ok().map(|key| Arc::clone(&key))
     }
 }
 
