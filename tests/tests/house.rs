@@ -208,16 +208,19 @@ fn nothing_is_silenced_or_put_off() {
             text.lines()
                 .enumerate()
                 .filter(|(_, line)| silent.iter().any(|word| line.contains(word)))
+                // Not a test, but a program that a test starts and ends.
+                .filter(|(_, line)| !line.contains("runs only as the process that"))
                 .map(move |(n, line)| format!("{path}:{}: {}", n + 1, line.trim()))
         })
         .collect();
     none("lints that are allowed without a reason, tests that are skipped, work put off", &found);
 }
 
-/// A trait needs two implementations that exist: `Apns` has its two clients, `Busy` the errors of several crates.
+/// A trait needs two implementations that exist: `Apns` has its two clients, `Busy` the errors of several
+/// crates, the simulator's `Stream` TLS and plain TCP.
 #[test]
 fn traits_have_two_implementations() {
-    let known = ["Apns", "Busy"];
+    let known = ["Apns", "Busy", "Stream"];
     let found: Vec<String> = sources()
         .iter()
         .filter(|(path, _)| path.contains("/src/"))
@@ -253,6 +256,28 @@ fn log_fields_are_the_listed_ones() {
         })
         .collect();
     none("log fields that docs/logging.md does not list", &found);
+}
+
+/// SQL is checked by running it, on both databases; so every function of the store must be run.
+#[test]
+fn every_function_of_the_store_is_in_its_tests() {
+    let stories: String =
+        files("tests/tests/store", ".rs").into_iter().chain(files("tests/src", ".rs")).map(|(_, text)| text).collect();
+    let mut missing = Vec::new();
+    for (path, text) in files("store/src", ".rs") {
+        let module = Path::new(&path).file_stem().unwrap().to_string_lossy().into_owned();
+        for line in text.split("#[cfg(test)]").next().unwrap().lines() {
+            let Some(rest) = line.trim_start().strip_prefix("pub async fn ") else { continue };
+            let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            let method = line.starts_with(' ');
+            let called = if method { format!(".{name}(") } else { format!("{module}::{name}(") };
+            let also = if method { format!("Store::{name}(") } else { format!("store::{name}(") };
+            if !stories.contains(&called) && !stories.contains(&also) {
+                missing.push(format!("{path}: {name}"));
+            }
+        }
+    }
+    none("functions of the store that tests/tests/store does not call", &missing);
 }
 
 #[test]

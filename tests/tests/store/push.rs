@@ -1,6 +1,6 @@
 use mdm_core::ids::EnrollmentId;
 use store::push::{self, Cert, Lease, Leased, PARKED, Settled};
-use store::{Store, Tx};
+use store::{IdSet, Store, Tx};
 use uuid::Uuid;
 
 use super::{at, enrolled, key, tokens, twice, word};

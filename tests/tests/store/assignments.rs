@@ -1,0 +1,147 @@
+use std::collections::HashSet;
+
+use mdm_core::ids::{AssignmentId, EnrollmentId, PolicyId};
+use store::assignments::{self, Assignment, New};
+use store::{Store, Tx};
+
+use super::policies::policy;
+use super::{at, command_uuid, enrolled, key, twice};
+
+async fn assigned(tx: &mut Tx, policy: PolicyId, enrollment: EnrollmentId) -> AssignmentId {
+    let id = AssignmentId(key(at(0)));
+    assert!(assignments::insert(tx, &New { id, policy, enrollment, random: "abc" }, at(1)).await.unwrap());
+    id
+}
+
+#[tokio::test]
+async fn an_assignment_keeps_what_was_decided() {
+    twice(|store| async move {
+        let mut tx = store.begin().await.unwrap();
+        let (policy, enrollment) = (policy(&mut tx).await, enrolled(&mut tx).await);
+        let id = assigned(&mut tx, policy, enrollment).await;
+        let again = New { id: AssignmentId(key(at(2))), policy, enrollment, random: "x" };
+        assert!(!assignments::insert(&mut tx, &again, at(2)).await.unwrap());
+        let row = assignments::get(&mut tx, id).await.unwrap().unwrap();
+        assert_eq!((row.state.as_str(), row.revision, row.due_at), ("assigned", 0, Some(at(1).0)));
+
+        let command = command_uuid();
+        let decided = Assignment {
+            revision: 1,
+            state: "installing".to_owned(),
+            reason: Some("supported".to_owned()),
+            decision: Some("{}".to_owned()),
+            command_uuid: Some(command.as_str().to_owned()),
+            attempts: 2,
+            random: "def".to_owned(),
+            profile_sent: true,
+            due_at: None,
+            updated_at: at(3).0,
+            ..row
+        };
+        assignments::save(&mut tx, &decided, at(3)).await.unwrap();
+        assert_eq!(assignments::find(&mut tx, policy, enrollment).await.unwrap().as_ref(), Some(&decided));
+        let waits = assignments::by_command(&mut tx, enrollment, &command).await.unwrap();
+        assert_eq!(waits.as_ref(), Some(&decided));
+        let other = enrolled(&mut tx).await;
+        assert!(assignments::by_command(&mut tx, other, &command).await.unwrap().is_none());
+        assert_eq!(assignments::command_state(&mut tx, enrollment, command.as_str()).await.unwrap(), None);
+
+        assert_eq!(assignments::of_enrollment(&mut tx, enrollment).await.unwrap(), [decided]);
+        assignments::delete(&mut tx, id).await.unwrap();
+        assert!(assignments::get(&mut tx, id).await.unwrap().is_none());
+        tx.commit().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_policy_knows_its_assignments() {
+    twice(|store| async move {
+        let mut tx = store.begin().await.unwrap();
+        let policy = policy(&mut tx).await;
+        let mut ids = Vec::new();
+        let mut enrollments = HashSet::new();
+        for _ in 0..3 {
+            let enrollment = enrolled(&mut tx).await;
+            enrollments.insert(enrollment);
+            ids.push(assigned(&mut tx, policy, enrollment).await);
+        }
+        ids.sort();
+        let page = assignments::of_policy(&mut tx, policy, Some(ids[0]), 5).await.unwrap();
+        assert_eq!(page.iter().map(|row| row.id).collect::<Vec<_>>(), [ids[1].0, ids[2].0]);
+        let on: HashSet<_> = assignments::enrollments_of(&mut tx, policy).await.unwrap().into_iter().collect();
+        assert_eq!(on, enrollments);
+
+        let blocked = Assignment { state: "blocked".to_owned(), reason: Some("unknown".to_owned()), ..page[0].clone() };
+        assignments::save(&mut tx, &blocked, at(2)).await.unwrap();
+        let counts = assignments::counts(&mut tx, policy).await.unwrap();
+        let counts: Vec<_> = counts.iter().map(|c| (c.state.as_str(), c.reason.as_deref(), c.count)).collect();
+        assert_eq!(counts, [("assigned", None, 2), ("blocked", Some("unknown"), 1)]);
+
+        assert_eq!(assignments::due_policy(&mut tx, policy, at(9)).await.unwrap(), 3);
+        let one = EnrollmentId(page[0].enrollment_id);
+        assert_eq!(assignments::delete_of_enrollment(&mut tx, one).await.unwrap(), 1);
+        assert_eq!(assignments::delete_of_enrollment(&mut tx, one).await.unwrap(), 0);
+        tx.commit().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_leased_assignment_is_given_to_nobody_else() {
+    twice(|store| async move {
+        let mut tx = store.begin().await.unwrap();
+        let (policy, enrollment) = (policy(&mut tx).await, enrolled(&mut tx).await);
+        let id = assigned(&mut tx, policy, enrollment).await;
+        assignments::due(&mut tx, id, at(100)).await.unwrap();
+        let mine = |rows: Vec<assignments::Leased>| rows.into_iter().any(|row| row.id == id.0);
+        let (first, second) = (key(at(0)), key(at(0)));
+        assert!(!mine(assignments::lease(&mut tx, at(99), at(160), first, 1000).await.unwrap()), "not due yet");
+        assert!(mine(assignments::lease(&mut tx, at(100), at(160), first, 1000).await.unwrap()));
+        assert!(!mine(assignments::lease(&mut tx, at(159), at(220), second, 1000).await.unwrap()), "taken");
+        assert!(mine(assignments::lease(&mut tx, at(160), at(220), second, 1000).await.unwrap()), "the lease is over");
+        tx.commit().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn two_claimers_never_share_a_row() {
+    twice(|store| async move {
+        let mut tx = store.begin().await.unwrap();
+        let policy = policy(&mut tx).await;
+        for _ in 0..60 {
+            let enrollment = enrolled(&mut tx).await;
+            assigned(&mut tx, policy, enrollment).await;
+        }
+        tx.commit().await.unwrap();
+        let claimers = (0..4).map(|_| tokio::spawn(claim_all(store.clone())));
+        let mut taken = HashSet::new();
+        for claimer in claimers.collect::<Vec<_>>() {
+            for id in claimer.await.unwrap() {
+                assert!(taken.insert(id), "{id} was given to two");
+            }
+        }
+        assert!(taken.len() >= 60);
+    })
+    .await;
+}
+
+async fn claim_all(store: Store) -> Vec<uuid::Uuid> {
+    let mut mine = Vec::new();
+    loop {
+        let lease = key(at(0));
+        let taken = store::retry(|| async {
+            let mut tx = store.begin().await?;
+            let taken = assignments::lease(&mut tx, at(1), at(60), lease, 7).await?;
+            tx.commit().await?;
+            Ok::<_, store::Error>(taken)
+        })
+        .await
+        .unwrap();
+        if taken.is_empty() {
+            return mine;
+        }
+        mine.extend(taken.into_iter().map(|row| row.id));
+    }
+}
