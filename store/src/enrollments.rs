@@ -255,17 +255,6 @@ pub async fn live_device(tx: &mut Tx, key: &DeviceKey) -> Result<Option<Enrollme
     typed(run!(tx, c => sqlx::query_as::<_, Row>(sql).bind(value).fetch_optional(c).await)?)
 }
 
-/// The newest device-channel enrollment with this serial number that has not ended.
-pub async fn live_with_serial(tx: &mut Tx, serial_number: &str) -> Result<Option<Enrollment>> {
-    const BY_SERIAL: &str = concat!(
-        "SELECT ",
-        columns!(),
-        " FROM enrollment e WHERE e.serial_number = $1 AND e.channel = 'device' AND e.state <> 'unenrolled'
-          ORDER BY e.id DESC LIMIT 1"
-    );
-    typed(run!(tx, c => sqlx::query_as::<_, Row>(BY_SERIAL).bind(serial_number).fetch_optional(c).await)?)
-}
-
 /// The newest device-channel enrollment of this device, ended or not.
 pub async fn newest_device(tx: &mut Tx, key: &DeviceKey) -> Result<Option<Enrollment>> {
     const BY_UDID: &str =
