@@ -194,7 +194,7 @@ impl Pusher {
         let (rows, certs) = store::retry(|| self.leased(lease)).await?;
         self.topics.refresh(certs, &self.sealer);
         let taken = rows.len();
-        let mut put_off = Vec::new();
+        let mut put_off: Vec<(Leased, Option<(Next, &str)>)> = Vec::new();
         for row in rows {
             match plan::plan(&row, now, self.draw(), |topic| self.topics.road(topic, now)) {
                 Plan::Send(target) => {
@@ -211,6 +211,7 @@ impl Pusher {
             }
         }
         if !put_off.is_empty() {
+            put_off.sort_by_key(|(row, _)| row.enrollment_id);
             store::retry(|| self.put_off(lease.id, &put_off)).await?;
         }
         Ok(taken)
@@ -243,7 +244,13 @@ impl Pusher {
         for sent in &mut done {
             self.heed(sent, now);
         }
-        for batch in done.chunks(BATCH) {
+        // In the order in which whoever queues commands locks rows, and a dead token, which is noted in another table,
+        // by itself: so that nobody waits for anybody in a circle.
+        done.sort_by_key(|sent| sent.row.enrollment_id);
+        let (alone, together): (Vec<_>, Vec<_>) = done
+            .into_iter()
+            .partition(|sent| matches!(sent.outcome, Outcome::Unregistered { .. } | Outcome::BadToken { .. }));
+        for batch in together.chunks(BATCH).chain(alone.chunks(1)) {
             if store::retry(|| self.write(batch, now)).await.is_ok() {
                 continue;
             }

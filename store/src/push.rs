@@ -34,11 +34,12 @@ pub async fn due(tx: &mut Tx, enrollment: EnrollmentId, at: Timestamp) -> Result
 
 /// [`due`] for many enrollments.
 pub async fn due_many(tx: &mut Tx, enrollments: &IdSet, at: Timestamp) -> Result<()> {
-    // What stands before `ON CONFLICT` must be a `WHERE`, or SQLite takes it for a join.
+    // What stands before `ON CONFLICT` must be more than a table, or SQLite takes it for a join. The order is the push
+    // loop's, so that the two do not wait for each other.
     let sql = over_ids!(
         tx,
         "INSERT INTO push_intent (enrollment_id, due_at, created_at) SELECT e.id, $2, $2 FROM enrollment e WHERE e.id IN (",
-        concat!(")", wish!())
+        concat!(") ORDER BY e.id", wish!())
     );
     run!(tx, c => sqlx::query(sql).bind(enrollments.as_json()).bind(at.0).execute(c).await.map(drop))?;
     Ok(())
