@@ -7,6 +7,7 @@ macro_rules! scopes {
     ($($(#[$doc:meta])* $variant:ident = $text:literal),+ $(,)?) => {
         /// One permission of a token.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+        #[schema(as = TokenScope)]
         pub enum Scope { $($(#[$doc])* #[serde(rename = $text)] $variant),+ }
 
         impl Scope {

@@ -51,6 +51,7 @@ impl From<Row> for AcmePolicyView {
 /// Who a policy is for: an enrollment that is named, has one of the labels, or any where `all` is true.
 #[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = PolicyScope)]
 pub(crate) struct Scope {
     /// Every enrollment, those to come too.
     #[serde(default)]
