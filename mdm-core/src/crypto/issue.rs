@@ -96,7 +96,7 @@ pub struct NewLeaf<'a> {
     pub ip_addresses: &'a [IpAddr],
     /// From when (dated back by an hour).
     pub now: Timestamp,
-    /// For how long from `now`; cut where the CA ends sooner.
+    /// For how long, the hour that it is dated back included; cut where the CA ends sooner.
     pub valid_for: Duration,
 }
 
@@ -138,8 +138,9 @@ pub fn issue_leaf(
     let key: PKey<Public> = PKey::public_key_from_der(public_key.spki_der())?;
     let mut builder = begin(&subject, ca.subject_name(), &key, random)?;
 
-    builder.set_not_before(&*asn1_time(leaf.now.minus(BACKDATED))?)?;
-    let end = asn1_time(leaf.now.plus(leaf.valid_for))?;
+    let start = leaf.now.minus(BACKDATED);
+    builder.set_not_before(&*asn1_time(start)?)?;
+    let end = asn1_time(start.plus(leaf.valid_for))?;
     if ca.not_after() <= &*asn1_time(leaf.now)? {
         return Err(IssueError::Issuer("it has ended"));
     }
@@ -239,6 +240,9 @@ fn digest(hash: Hash) -> MessageDigest {
 }
 
 /// `nameConstraints` (RFC 5280 §4.2.1.10) that exclude every DNS name and every IP address.
+///
+/// Not critical, although the RFC wants that: those who know the extension apply it all the same, and old clients that do not
+/// know it would refuse the CA as a whole (strongSwan 5.9 does).
 fn no_servers() -> Result<X509Extension, IssueError> {
     let encode = || -> der::Result<Vec<u8>> {
         let excluded = [
@@ -251,7 +255,7 @@ fn no_servers() -> Result<X509Extension, IssueError> {
     };
     let der = encode().map_err(|_| IssueError::Library)?;
     let oid = Asn1Object::from_str("2.5.29.30")?;
-    Ok(X509Extension::new_from_der(&oid, true, &*Asn1OctetString::new_from_bytes(&der)?)?)
+    Ok(X509Extension::new_from_der(&oid, false, &*Asn1OctetString::new_from_bytes(&der)?)?)
 }
 
 #[cfg(test)]
