@@ -28,7 +28,6 @@ pub(super) enum Stage {
 /// The outcome of one line.
 #[derive(Debug, Clone)]
 pub(super) struct Verdict {
-    pub(super) label: String,
     pub(super) silicon: &'static str,
     pub(super) decided: String,
     pub(super) reason: &'static str,

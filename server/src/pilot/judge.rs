@@ -129,7 +129,7 @@ fn judge(line: &Line, seen: &Seen, assignment: Option<&Value>) -> Verdict {
     }
     let decided = assignment.map(decision).unwrap_or_default();
     let reason = line.expected.because().map_or("as the policy wishes", code);
-    Verdict { label: line.label.clone(), silicon: line.silicon, decided, reason, wrong }
+    Verdict { silicon: line.silicon, decided, reason, wrong }
 }
 
 /// The API must say what the device saw.
