@@ -29,7 +29,8 @@ pub(crate) struct Identity {
     pub(crate) certificate: Arc<Certificate>,
     /// Its SHA-256.
     pub(crate) fingerprint: Fingerprint,
-    /// `signingTime` of the request's signature, where it has one: tells old messages from new ones (TH-17).
+    /// `signingTime` of the request's signature, where it has one, but never later than now: tells old messages from new ones
+    /// (TH-17).
     pub(crate) signed_at: Option<Timestamp>,
 }
 
@@ -134,11 +135,12 @@ fn signed(door: &Door, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Resu
         }
         tracing::debug!(signing_time = ?by.signing_time, "the signing time is missing or far from now");
     }
-    Ok((Arc::new(by.certificate), by.others, by.signing_time))
+    // A clock that runs ahead must not make the device's later messages look old (TH-17).
+    Ok((Arc::new(by.certificate), by.others, by.signing_time.map(|at| at.min(now))))
 }
 
 /// How long the path of a certificate counts as verified. Its own validity, use and revocation are checked at each request.
-const PATH_HOLDS: Duration = Duration::from_secs(600);
+const PATH_HOLDS: Duration = Duration::from_mins(10);
 /// Certificates whose path is remembered.
 const MOST_PATHS: usize = 200_000;
 
