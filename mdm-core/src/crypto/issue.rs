@@ -179,22 +179,6 @@ pub fn issue_leaf(
     Ok(builder.build().to_der()?)
 }
 
-/// Makes a certificate for a TLS server that is reached by these names and addresses, as DER.
-pub fn issue_server_cert(
-    issuer: Issuer<'_>,
-    public_key: &PublicKey,
-    dns_names: &[&str],
-    ip_addresses: &[IpAddr],
-    now: Timestamp,
-    valid_for: Duration,
-    random: &Random,
-) -> Result<Vec<u8>, IssueError> {
-    let address = ip_addresses.first().map(ToString::to_string);
-    let common_name = dns_names.first().copied().or(address.as_deref()).unwrap_or_default();
-    let leaf = NewLeaf { common_name, leaf_use: LeafUse::TlsServer, dns_names, ip_addresses, now, valid_for };
-    issue_leaf(issuer, public_key, &leaf, random)
-}
-
 fn begin<T: openssl::pkey::HasPublic>(
     subject: &X509NameRef,
     issuer: &X509NameRef,
@@ -329,7 +313,8 @@ mod tests {
         let made = |ca_key: &PrivateKey, ca: &[u8]| {
             let issuer = Issuer { key: ca_key, certificate: ca };
             let ips = ["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()];
-            issue_server_cert(issuer, &public(&key), &["localhost"], &ips, NOW, DAY, &Random::System).unwrap()
+            let server = NewLeaf { dns_names: &["localhost"], ip_addresses: &ips, ..leaf(LeafUse::TlsServer) };
+            issue_leaf(issuer, &public(&key), &server, &Random::System).unwrap()
         };
         assert!(!verifies(&ca_der, &made(&ca_key, &ca_der)));
         let (server_key, server_ca) = ca(CaUse::Servers);
