@@ -1,6 +1,6 @@
 //! The log and the metrics of this process.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Result, anyhow};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -21,11 +21,12 @@ pub fn start_log(log: &Log) -> Result<()> {
 
 /// The metrics of this process, in Prometheus' text form.
 pub fn metrics() -> Result<PrometheusHandle> {
-    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
-    if let Some(handle) = HANDLE.get() {
+    // Tests start several servers in one process, at the same time too: the recorder can be installed once only.
+    static HANDLE: Mutex<Option<PrometheusHandle>> = Mutex::new(None);
+    let mut handle = HANDLE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(handle) = &*handle {
         return Ok(handle.clone());
     }
-    let handle =
-        PrometheusBuilder::new().install_recorder().map_err(|e| anyhow!("the metrics cannot be started: {e}"))?;
-    Ok(HANDLE.get_or_init(|| handle).clone())
+    let new = PrometheusBuilder::new().install_recorder().map_err(|e| anyhow!("the metrics cannot be started: {e}"))?;
+    Ok(handle.insert(new).clone())
 }

@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use assay::pilot::{self, Args};
-use mdm_tests::{Backend, Place, both};
+use mdm_tests::db::Place;
+use mdm_tests::{Backend, both};
 
 /// Every device of the fleet ends as Apple's table demands, and the REST API says what the devices saw.
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,8 @@
 
 use assay::app::{App, Running};
 use assay::pilot::{self, Operator};
-use mdm_tests::{Backend, Place};
+use mdm_tests::Backend;
+use mdm_tests::db::Place;
 use serde_json::{Value, json};
 use simulator::apns::ApnsStandIn;
 use simulator::authority::Authority;
