@@ -1,6 +1,6 @@
 //! Property lists: the one place that reads and writes them.
 //!
-//! `decode` is for bytes of strangers. Before the parser sees them, [`scan`] walks over them once and refuses everything
+//! `decode` is for bytes of strangers. Before the parser sees them, a scan walks over them once and refuses everything
 //! that is not a plain XML property list in Apple's form: TH-19 to TH-23.
 
 pub mod fields;

@@ -1,12 +1,13 @@
 //! How a device gets in: links and their pages, the enrollment profile, and who is admitted, on both databases.
 
+#[cfg(test)]
 mod enroll_world;
 
 use std::time::Duration;
 
 use enroll::link::FETCH_AGAIN;
 use enroll::{Continues, Error, Settings};
-use enroll_world::{World, device, link, story, user};
+use enroll_world::{device, link, story, user};
 use http::StatusCode;
 use issuer::admission::Refusal;
 use mdm_core::enrollment::{EnrollmentKind, EnrollmentState};
@@ -41,7 +42,7 @@ async fn th_53_a_one_time_link_is_used_once() {
         let path = format!("/enroll/{code}/profile");
         let first = world.post(&path).await.profile();
         // A browser downloads twice; nobody has used the challenge: the older one is void then.
-        world.clock.advance(Duration::from_secs(60));
+        world.clock.advance(Duration::from_mins(1));
         let second = world.ask("GET", &path, &[]).await.profile();
         assert_ne!(first.challenge(), second.challenge());
         assert_eq!(world.state_of(&first).await, State::Void);
@@ -79,7 +80,7 @@ async fn th_53_links_end() {
         assert_eq!(page.status, StatusCode::GONE);
         assert!(page.text().contains("withdrawn"));
         let code = world.link(&link()).await;
-        world.clock.advance(Duration::from_secs(24 * 3600));
+        world.clock.advance(Duration::from_hours(24));
         let page = world.get(&format!("/enroll/{code}")).await;
         assert_eq!(page.status, StatusCode::GONE);
         assert!(page.text().contains("expired"));
@@ -308,10 +309,7 @@ async fn th_06_one_certificate_enrolls_one_device_however_many_try_at_once() {
     story(|world| async move {
         let certificate = world.identity(&link()).await;
         let (a, b) = (device(1), device(2));
-        let (first, second) = futures_util::join!(
-            world.authenticate(&certificate, &a),
-            world.authenticate(&certificate, &b)
-        );
+        let (first, second) = tokio::join!(world.authenticate(&certificate, &a), world.authenticate(&certificate, &b));
         assert_eq!(usize::from(first.is_ok()) + usize::from(second.is_ok()), 1, "{first:?} {second:?}");
     })
     .await;

@@ -32,12 +32,12 @@ use store::enrollments::{Enrollment, Tokens};
 use store::issuance::{Flow, Issuance, State};
 use tower::ServiceExt;
 
-pub const TOPIC: &str = "com.apple.mgmt.External.0a1b2c3d-0000-4000-8000-000000000001";
+pub(crate) const TOPIC: &str = "com.apple.mgmt.External.0a1b2c3d-0000-4000-8000-000000000001";
 
 const START: Timestamp = Timestamp(1_795_320_000_000);
 
 /// Tells the story on both databases.
-pub async fn story<F: Future<Output = ()>>(story: impl Fn(World) -> F) {
+pub(crate) async fn story<F: Future<Output = ()>>(story: impl Fn(World) -> F) {
     mdm_tests::on_both(|store| {
         let story = &story;
         async move { story(World::new(store).await).await }
@@ -45,7 +45,7 @@ pub async fn story<F: Future<Output = ()>>(story: impl Fn(World) -> F) {
     .await;
 }
 
-pub fn link() -> NewLink {
+pub(crate) fn link() -> NewLink {
     NewLink {
         kind: LinkKind::Device { expected_serial: None, expected_udid: None },
         note: String::new(),
@@ -56,23 +56,23 @@ pub fn link() -> NewLink {
     }
 }
 
-pub fn bound_to(serial: &str) -> NewLink {
+pub(crate) fn bound_to(serial: &str) -> NewLink {
     NewLink { kind: LinkKind::Device { expected_serial: Some(serial.into()), expected_udid: None }, ..link() }
 }
 
-pub fn user(account: &str) -> NewLink {
+pub(crate) fn user(account: &str) -> NewLink {
     NewLink { kind: LinkKind::User { managed_apple_account: account.into() }, ..link() }
 }
 
 /// What device number `n` says.
-pub fn device(n: u32) -> Authenticate {
+pub(crate) fn device(n: u32) -> Authenticate {
     authenticate(&format!(
         "<key>UDID</key><string>00008110-{n:016X}</string><key>SerialNumber</key><string>SERIAL{n:04}</string>"
     ))
 }
 
 /// What user-enrolled device number `n` says.
-pub fn user_device(n: u32) -> Authenticate {
+pub(crate) fn user_device(n: u32) -> Authenticate {
     authenticate(&format!("<key>EnrollmentID</key><string>00008110-{n:016X}</string>"))
 }
 
@@ -88,23 +88,23 @@ fn authenticate(ids: &str) -> Authenticate {
 }
 
 /// An HTTP answer.
-pub struct Answer {
-    pub status: StatusCode,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
     headers: HeaderMap,
     body: Vec<u8>,
 }
 
 impl Answer {
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8(self.body.clone()).unwrap()
     }
 
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map(|v| v.to_str().unwrap()).unwrap_or_default()
     }
 
     /// The profile in it, its signature checked.
-    pub fn profile(&self) -> Fetched {
+    pub(crate) fn profile(&self) -> Fetched {
         assert_eq!(self.status, StatusCode::OK, "{}", self.text());
         let (signer, content) = verify_attached(&self.body, Rules { sha1: Sha1Rule::Refuse }).unwrap();
         assert_eq!(signer.certificate.common_name().as_deref(), Some("signer"));
@@ -113,26 +113,26 @@ impl Answer {
 }
 
 /// A fetched profile.
-pub struct Fetched(Dictionary);
+pub(crate) struct Fetched(Dictionary);
 
 impl Fetched {
-    pub fn payload(&self, kind: &str) -> &Dictionary {
+    pub(crate) fn payload(&self, kind: &str) -> &Dictionary {
         let payloads = self.0.get("PayloadContent").and_then(Value::as_array).unwrap();
         let is = |p: &&Dictionary| p.get("PayloadType").and_then(Value::as_string) == Some(kind);
         payloads.iter().filter_map(Value::as_dictionary).find(is).unwrap_or_else(|| panic!("no {kind}"))
     }
 
-    pub fn challenge(&self) -> String {
+    pub(crate) fn challenge(&self) -> String {
         let scep = self.payload("com.apple.security.scep");
         let content = scep.get("PayloadContent").and_then(Value::as_dictionary).unwrap();
         content.get("Challenge").and_then(Value::as_string).unwrap().to_owned()
     }
 }
 
-pub struct World {
-    pub store: Store,
-    pub clock: Clock,
-    pub anchor: Certificate,
+pub(crate) struct World {
+    pub(crate) store: Store,
+    pub(crate) clock: Clock,
+    pub(crate) anchor: Certificate,
     random: Random,
     app: Router,
     ca_key: PrivateKey,
@@ -143,7 +143,7 @@ impl World {
     async fn new(store: Store) -> Self {
         let random = Random::System;
         let ca_key = PrivateKey::generate_p256().unwrap();
-        let year = Duration::from_secs(365 * 24 * 3600);
+        let year = Duration::from_hours(365 * 24);
         let ca = NewCa { common_name: "Example CA", ca_use: CaUse::Servers, now: START, valid_for: year };
         let anchor = Certificate::from_der(&issue_ca(&ca_key, &ca, &random).unwrap()).unwrap();
         let signer_key = PrivateKey::generate_p256().unwrap();
@@ -168,7 +168,7 @@ impl World {
         world
     }
 
-    pub fn settings(&self) -> Settings {
+    pub(crate) fn settings(&self) -> Settings {
         let base = "https://mdm.example.org";
         Settings {
             public_url: base.parse().unwrap(),
@@ -181,12 +181,12 @@ impl World {
             pin_anchors: false,
             sign_message: true,
             use_development_apns: false,
-            challenge_life: Duration::from_secs(1800),
+            challenge_life: Duration::from_mins(30),
             per_ip: Settings::DEFAULT_PER_IP,
         }
     }
 
-    pub fn router(&self, settings: Settings) -> Router {
+    pub(crate) fn router(&self, settings: Settings) -> Router {
         enroll::router(Shared {
             store: self.store.clone(),
             clock: self.clock.clone(),
@@ -197,23 +197,30 @@ impl World {
         })
     }
 
-    pub fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.ask("GET", path, &[]).await
     }
 
-    pub async fn post(&self, path: &str) -> Answer {
+    pub(crate) async fn post(&self, path: &str) -> Answer {
         self.ask("POST", path, &[]).await
     }
 
-    pub async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
         self.ask_of(self.app.clone(), method, path, headers, "192.0.2.1").await
     }
 
-    pub async fn ask_of(&self, app: Router, method: &str, path: &str, headers: &[(&str, &str)], ip: &str) -> Answer {
+    pub(crate) async fn ask_of(
+        &self,
+        app: Router,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        ip: &str,
+    ) -> Answer {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -226,46 +233,46 @@ impl World {
         Answer { status: parts.status, headers: parts.headers, body }
     }
 
-    pub async fn link(&self, new: &NewLink) -> String {
+    pub(crate) async fn link(&self, new: &NewLink) -> String {
         self.link_with_id(new).await.1
     }
 
-    pub async fn link_with_id(&self, new: &NewLink) -> (LinkId, String) {
+    pub(crate) async fn link_with_id(&self, new: &NewLink) -> (LinkId, String) {
         let mut tx = self.store.begin().await.unwrap();
         let (id, code) = enroll::link::create(&mut tx, new, &self.random, self.now()).await.unwrap();
         tx.commit().await.unwrap();
         (id, code.expose().clone())
     }
 
-    pub async fn uses(&self, code: &str) -> i64 {
+    pub(crate) async fn uses(&self, code: &str) -> i64 {
         let mut tx = self.store.read().await.unwrap();
         store::links::find(&mut tx, Sha256::digest(code).into()).await.unwrap().unwrap().uses
     }
 
-    pub async fn issuance_of(&self, profile: &Fetched) -> Issuance {
+    pub(crate) async fn issuance_of(&self, profile: &Fetched) -> Issuance {
         let mut tx = self.store.read().await.unwrap();
         let hash = Sha256::digest(profile.challenge()).into();
         store::issuance::by_challenge(&mut tx, &hash).await.unwrap().unwrap()
     }
 
-    pub async fn state_of(&self, profile: &Fetched) -> State {
+    pub(crate) async fn state_of(&self, profile: &Fetched) -> State {
         self.issuance_of(profile).await.state
     }
 
-    pub async fn remove_push_certificate(&self) {
+    pub(crate) async fn remove_push_certificate(&self) {
         let mut tx = self.store.begin().await.unwrap();
         assert!(store::push::stop_topic(&mut tx, TOPIC, START.0, "revoked", self.now()).await.unwrap());
         tx.commit().await.unwrap();
     }
 
     /// A certificate that no record knows.
-    pub fn certificate(&self, common_name: &str) -> Certificate {
+    pub(crate) fn certificate(&self, common_name: &str) -> Certificate {
         let key = PrivateKey::generate_p256().unwrap();
         leaf(&self.ca_key, &self.anchor, &key, common_name, LeafUse::ClientIdentity)
     }
 
     /// What SCEP does with the challenge of a fetched profile.
-    pub async fn issued(&self, profile: &Fetched) -> Certificate {
+    pub(crate) async fn issued(&self, profile: &Fetched) -> Certificate {
         let record = self.issuance_of(profile).await;
         self.issue(&record).await
     }
@@ -280,12 +287,12 @@ impl World {
     }
 
     /// An identity that came by a link.
-    pub async fn identity(&self, new: &NewLink) -> Certificate {
+    pub(crate) async fn identity(&self, new: &NewLink) -> Certificate {
         let code = self.link(new).await;
         self.issued(&self.post(&format!("/enroll/{code}/profile")).await.profile()).await
     }
 
-    pub async fn renewal(&self, id: EnrollmentId) -> Certificate {
+    pub(crate) async fn renewal(&self, id: EnrollmentId) -> Certificate {
         let mut tx = self.store.begin().await.unwrap();
         let wanted = OpenIssuance {
             flow: Flow::Renewal,
@@ -296,7 +303,7 @@ impl World {
             expected_serial: None,
             expected_udid: None,
             label: None,
-            ttl: Duration::from_secs(600),
+            ttl: Duration::from_mins(10),
         };
         let (record, _) = issuer::issuance::open(&mut tx, &self.random, self.now(), &wanted).await.unwrap();
         let record = store::issuance::get(&mut tx, record).await.unwrap().unwrap();
@@ -304,11 +311,19 @@ impl World {
         self.issue(&record).await
     }
 
-    pub async fn authenticate(&self, certificate: &Certificate, message: &Authenticate) -> Result<Admitted, Error> {
+    pub(crate) async fn authenticate(
+        &self,
+        certificate: &Certificate,
+        message: &Authenticate,
+    ) -> Result<Admitted, Error> {
         self.arrive(&Arrival { certificate, by_subject: false, message, raw: b"raw" }).await
     }
 
-    pub async fn by_subject(&self, certificate: &Certificate, message: &Authenticate) -> Result<Admitted, Error> {
+    pub(crate) async fn by_subject(
+        &self,
+        certificate: &Certificate,
+        message: &Authenticate,
+    ) -> Result<Admitted, Error> {
         self.arrive(&Arrival { certificate, by_subject: true, message, raw: b"raw" }).await
     }
 
@@ -323,17 +338,17 @@ impl World {
     }
 
     /// A device that went the whole way, with its secrets in escrow.
-    pub async fn enroll(&self, new: &NewLink, message: &Authenticate) -> EnrollmentId {
+    pub(crate) async fn enroll(&self, new: &NewLink, message: &Authenticate) -> EnrollmentId {
         let certificate = self.identity(new).await;
         let id = self.authenticate(&certificate, message).await.unwrap().enrollment;
         self.tokens(id).await;
         let mut tx = self.store.begin().await.unwrap();
-        assert!(store::enrollments::set_bootstrap_token(&mut tx, id, Some(b"sealed"), None).await.unwrap());
+        store::enrollments::set_bootstrap_token(&mut tx, id, Some(b"sealed"), None).await.unwrap();
         tx.commit().await.unwrap();
         id
     }
 
-    pub async fn tokens(&self, id: EnrollmentId) {
+    pub(crate) async fn tokens(&self, id: EnrollmentId) {
         let mut tx = self.store.begin().await.unwrap();
         let tokens = Tokens {
             topic: TOPIC,
@@ -351,7 +366,7 @@ impl World {
         tx.commit().await.unwrap();
     }
 
-    pub async fn user_channel(&self, device: EnrollmentId) -> EnrollmentId {
+    pub(crate) async fn user_channel(&self, device: EnrollmentId) -> EnrollmentId {
         let id = EnrollmentId(self.random.uuid_v7(self.now()));
         let key = UserKey::UserId("11111111-2222-3333-4444-555555555555".parse().unwrap());
         let mut tx = self.store.begin().await.unwrap();
@@ -361,26 +376,26 @@ impl World {
         id
     }
 
-    pub async fn check_out(&self, id: EnrollmentId) {
+    pub(crate) async fn check_out(&self, id: EnrollmentId) {
         let mut tx = self.store.begin().await.unwrap();
         let over = EnrollmentState::Unenrolled { at: self.now(), why: UnenrolledWhy::CheckOut };
         store::enrollments::end(&mut tx, id, over).await.unwrap();
         tx.commit().await.unwrap();
     }
 
-    pub async fn enrollment(&self, id: EnrollmentId) -> Enrollment {
+    pub(crate) async fn enrollment(&self, id: EnrollmentId) -> Enrollment {
         let mut tx = self.store.read().await.unwrap();
         store::enrollments::get(&mut tx, id).await.unwrap().unwrap()
     }
 
     /// The live certificate of an enrollment.
-    pub async fn pinned(&self, id: EnrollmentId) -> Certificate {
+    pub(crate) async fn pinned(&self, id: EnrollmentId) -> Certificate {
         let mut tx = self.store.read().await.unwrap();
         let identities = store::identities::of(&mut tx, id).await.unwrap();
         Certificate::from_der(&identities.iter().find(|i| i.is_live()).unwrap().certificate).unwrap()
     }
 
-    pub async fn enqueue(&self, id: EnrollmentId, uuid: &str) {
+    pub(crate) async fn enqueue(&self, id: EnrollmentId, uuid: &str) {
         let mut tx = self.store.begin().await.unwrap();
         let context =
             commands::Context { sealer: Sealer::new(&[7; 32]), random: self.random.clone(), stall: Stall::default() };
@@ -400,13 +415,13 @@ impl World {
     }
 
     /// How many commands wait.
-    pub async fn waiting(&self, id: EnrollmentId) -> usize {
+    pub(crate) async fn waiting(&self, id: EnrollmentId) -> usize {
         let mut tx = self.store.read().await.unwrap();
         store::commands::outstanding(&mut tx, id, self.now(), 100).await.unwrap().len()
     }
 
     /// How many secrets of former enrollments are kept.
-    pub async fn archived(&self, id: EnrollmentId) -> usize {
+    pub(crate) async fn archived(&self, id: EnrollmentId) -> usize {
         let mut tx = self.store.read().await.unwrap();
         store::enrollments::archived_escrow(&mut tx, id).await.unwrap().len()
     }
@@ -420,7 +435,7 @@ fn leaf(ca_key: &PrivateKey, ca: &Certificate, key: &PrivateKey, name: &str, lea
         dns_names: &[],
         ip_addresses: &[],
         now: START,
-        valid_for: Duration::from_secs(90 * 24 * 3600),
+        valid_for: Duration::from_hours(90 * 24),
     };
     let issuer = Issuer { key: ca_key, certificate: ca.der() };
     Certificate::from_der(&issue_leaf(issuer, &public, &new, &Random::System).unwrap()).unwrap()
