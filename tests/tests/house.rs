@@ -280,6 +280,24 @@ fn every_function_of_the_store_is_in_its_tests() {
     none("functions of the store that tests/tests/store does not call", &missing);
 }
 
+/// An operator can only watch what is described.
+#[test]
+fn metrics_are_described() {
+    let described = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let mut missing = Vec::new();
+    for (path, text) in sources().iter().filter(|(path, _)| path.contains("/src/")) {
+        for kind in ["counter!(", "gauge!(", "histogram!("] {
+            for after in text.split(kind).skip(1) {
+                let name = after.trim_start().strip_prefix('"').and_then(|rest| rest.split('"').next()).unwrap_or("");
+                if !name.is_empty() && !described.contains(&format!("`{name}`")) {
+                    missing.push(format!("{path}: {name}"));
+                }
+            }
+        }
+    }
+    none("metrics that docs/operations.md does not describe", &missing);
+}
+
 #[test]
 fn links_in_the_documents_lead_somewhere() {
     let root = root();
