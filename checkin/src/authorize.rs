@@ -161,7 +161,7 @@ pub(crate) async fn record_refusal(door: &Door, identity: &Identity, what: &'sta
         _ => return,
     };
     let now = door.clock.now();
-    tracing::warn!(certificate = %identity.fingerprint, message = what, why, "a device's message was refused");
+    tracing::warn!(certificate = %identity.fingerprint, message_type = what, why, "a device's message was refused");
     if !door.refusals.take(identity.fingerprint, REFUSALS, now) {
         return;
     }

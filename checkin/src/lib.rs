@@ -81,7 +81,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             sha1: Sha1::Log,
-            skew: Duration::from_secs(24 * 3600),
+            skew: Duration::from_hours(24),
             strict_skew: false,
             trusted_peers: Vec::new(),
             certificate_header: None,

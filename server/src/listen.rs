@@ -71,7 +71,7 @@ impl Default for Limits {
             header: Duration::from_secs(10),
             body_idle: Duration::from_secs(15),
             body_per_kib: Duration::from_secs(5),
-            keep_alive: Duration::from_secs(60),
+            keep_alive: Duration::from_mins(1),
             write: Duration::from_secs(30),
             drain: Duration::from_secs(30),
         }

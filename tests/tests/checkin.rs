@@ -1,5 +1,6 @@
 //! The device's door, on both databases: who is believed, what each message changes, and that no answer unenrolls a device.
 
+#[cfg(test)]
 mod checkin_world;
 
 use std::net::SocketAddr;
@@ -9,20 +10,11 @@ use axum::body::Body;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use checkin::{PeerAddress, Settings, Sha1};
-use checkin_world::{CHECK_IN, Device, Proof, TOPIC, USER, plist, story};
+use checkin_world::{CHECK_IN, Device, Proof, TOPIC, USER, p256, plist, rsa, story};
 use http::StatusCode;
-use mdm_core::crypto::key::PrivateKey;
 use mdm_core::enrollment::{Channel, EnrollmentKind, EnrollmentState, UnenrolledWhy};
 
 const BAD: StatusCode = StatusCode::BAD_REQUEST;
-
-fn rsa() -> PrivateKey {
-    PrivateKey::generate_rsa(2048).unwrap()
-}
-
-fn p256() -> PrivateKey {
-    PrivateKey::generate_p256().unwrap()
-}
 
 #[tokio::test]
 async fn a_device_enrolls_is_given_its_commands_and_goes() {

@@ -33,7 +33,7 @@ pub(crate) const TOPIC: &str = "com.apple.mgmt.External.0a1b2c3d-0000-4000-8000-
 pub(crate) const CHECK_IN: &str = "application/x-apple-aspen-mdm-checkin";
 pub(crate) const USER: &str = "11111111-2222-3333-4444-555555555555";
 const START: Timestamp = Timestamp(1_795_320_000_000);
-const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+const YEAR: Duration = Duration::from_hours(365 * 24);
 
 /// Tells the story on both databases.
 pub(crate) async fn story<F: Future<Output = ()>>(story: impl Fn(World) -> F) {
@@ -193,7 +193,7 @@ impl World {
             expected_serial: None,
             expected_udid: None,
             label: None,
-            ttl: Duration::from_secs(600),
+            ttl: Duration::from_mins(10),
         };
         let mut tx = self.store.begin().await.unwrap();
         let (id, _): (IssuanceId, _) =
@@ -343,6 +343,14 @@ impl World {
 pub(crate) fn plist(inner: &str) -> Vec<u8> {
     format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<plist version=\"1.0\"><dict>{inner}</dict></plist>")
         .into_bytes()
+}
+
+pub(crate) fn rsa() -> PrivateKey {
+    PrivateKey::generate_rsa(2048).unwrap()
+}
+
+pub(crate) fn p256() -> PrivateKey {
+    PrivateKey::generate_p256().unwrap()
 }
 
 impl Device {
