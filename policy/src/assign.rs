@@ -110,14 +110,8 @@ async fn rescope(tx: &mut Tx, ctx: &Context, id: PolicyId, policy: &AcmePolicy, 
             change.leaving += 1;
         }
     }
-    // Back in the scope before the profile was taken off.
-    for enrollment in wanted.intersection(&there) {
-        if let Some(a) = assignments::find(tx, id, *enrollment).await?
-            && a.state == "removing"
-        {
-            assignments::due(tx, AssignmentId(a.id), now).await?;
-        }
-    }
+    // Some may be back in the scope before the profile was taken off.
+    assignments::due_removing(tx, id, now).await?;
     tx.wake(Wake::Reconcile);
     Ok(change)
 }

@@ -174,6 +174,12 @@ pub async fn due_policy(tx: &mut Tx, policy: PolicyId, now: Timestamp) -> Result
         .bind(policy.0).bind(now.0).execute(c).await.map(|done| done.rows_affected()))?)
 }
 
+/// Makes those assignments of a policy due whose profile is being removed.
+pub async fn due_removing(tx: &mut Tx, policy: PolicyId, now: Timestamp) -> Result<u64> {
+    Ok(run!(tx, c => sqlx::query("UPDATE assignment SET due_at = $2 WHERE policy_id = $1 AND state = 'removing'")
+        .bind(policy.0).bind(now.0).execute(c).await.map(|done| done.rows_affected()))?)
+}
+
 /// Makes one assignment due at `at`; a lease on it ends.
 pub async fn due(tx: &mut Tx, id: AssignmentId, at: Timestamp) -> Result<()> {
     run!(tx, c => sqlx::query("UPDATE assignment SET due_at = $2, leased_until = 0, lease = NULL WHERE id = $1")

@@ -169,7 +169,8 @@ fn asks() -> Vec<Ask> {
                     key: KeyKind::EcsecPrimeRandom(if bit(2) { 384 } else { 256 }),
                     ca_accepts_unattested: bit(0),
                     user_channel_hardware_bound: bit(1),
-                    key_is_extractable: bit(2) && hardware_bound == NEVER,
+                    // A policy forbids it together with a hardware-bound key; the gate must not rely on that.
+                    key_is_extractable: bit(2),
                     allow_all_apps_access: bit(2),
                 };
                 let impossible = (hardware_bound == NEVER && attest != NEVER) || (attest == NEVER && !bit(0));

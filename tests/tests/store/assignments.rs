@@ -79,6 +79,10 @@ async fn a_policy_knows_its_assignments() {
         assert_eq!(counts, [("assigned", None, 2), ("blocked", Some("unknown"), 1)]);
 
         assert_eq!(assignments::due_policy(&mut tx, policy, at(9)).await.unwrap(), 3);
+        assert_eq!(assignments::due_removing(&mut tx, policy, at(9)).await.unwrap(), 0);
+        let leaving = Assignment { state: "removing".to_owned(), ..blocked };
+        assignments::save(&mut tx, &leaving, at(9)).await.unwrap();
+        assert_eq!(assignments::due_removing(&mut tx, policy, at(10)).await.unwrap(), 1);
         let one = EnrollmentId(page[0].enrollment_id);
         assert_eq!(assignments::delete_of_enrollment(&mut tx, one).await.unwrap(), 1);
         assert_eq!(assignments::delete_of_enrollment(&mut tx, one).await.unwrap(), 0);
