@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use axum::Router;
+use checkin::Sha1 as Sha1Rule;
 use issuer::scep::CurrentAuthority;
 use mdm_core::certificate::Certificate;
 use mdm_core::crypto::cms_sign::ProfileSigner;
-use checkin::Sha1 as Sha1Rule;
 use mdm_core::crypto::seal::Sealer;
 use mdm_core::crypto::trust::Trust;
 use mdm_core::random::Random;
 use mdm_core::rate::{Buckets, Rate};
+use mdm_core::secret::Secret;
 use mdm_core::time::Clock;
 use store::Store;
 use tokio::net::TcpListener;
@@ -79,18 +80,8 @@ impl App {
         let sealer = seal::open(&store, &config.seal_key_file(), &random, now).await?;
 
         let mut tx = store.begin().await?;
-        let authority = issuer::Authority::load_or_create(
-            &mut tx,
-            &sealer,
-            &random,
-            now,
-            &issuer::authority::Settings {
-                name: format!("{} Device Identity CA", config.organization).chars().take(48).collect(),
-                identity_days: config.identity.lifetime_days,
-                profile_signer: profile_signer(config)?,
-            },
-        )
-        .await?;
+        let authority =
+            issuer::Authority::load_or_create(&mut tx, &sealer, &random, now, &authority_settings(config)?).await?;
         let (certificate, anchors) = server_certificate(config, &mut tx, &sealer, &random, now).await?;
         tx.commit().await?;
 
@@ -179,7 +170,14 @@ impl App {
             stopped(),
         ));
         tracing::info!(device = %addresses.0, operator = %addresses.1, health = %addresses.2, "assay listens");
-        Ok(Running { device: addresses.0, operator: addresses.1, health: addresses.2, anchors: self.anchors, stop, work })
+        Ok(Running {
+            device: addresses.0,
+            operator: addresses.1,
+            health: addresses.2,
+            anchors: self.anchors,
+            stop,
+            work,
+        })
     }
 
     fn device_router(&self, seen: checkin::LastSeen) -> Result<Router> {
@@ -279,6 +277,15 @@ impl App {
     }
 }
 
+/// How the built-in CA is set up.
+pub(crate) fn authority_settings(config: &Config) -> Result<issuer::authority::Settings> {
+    Ok(issuer::authority::Settings {
+        name: format!("{} Device Identity CA", config.organization).chars().take(48).collect(),
+        identity_days: config.identity.lifetime_days,
+        profile_signer: profile_signer(config)?,
+    })
+}
+
 /// The operator's own identity for signing profiles, where one is configured.
 fn profile_signer(config: &Config) -> Result<Option<ProfileSigner>> {
     let signing = &config.profile_signing;
@@ -340,6 +347,14 @@ fn endpoint(config: &Config) -> Result<push::direct::Endpoint> {
     if let Some(file) = &config.push.ca_file {
         let pem = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
         endpoint.ca_pem = Some(pem);
+    }
+    if let Some(url) = &config.push.proxy {
+        let read = |file: &std::path::PathBuf| {
+            std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+        };
+        let login = config.push.proxy_login_file.as_ref().map(read).transpose()?.map(Secret::new);
+        let login = login.as_ref().map(|login| login.expose().trim());
+        endpoint.proxy = Some(push::tunnel::Proxy::new(url, login)?);
     }
     Ok(endpoint)
 }

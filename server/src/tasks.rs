@@ -5,12 +5,17 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use issuer::scep::CurrentAuthority;
+use mdm_core::crypto::seal::Sealer;
+use mdm_core::random::Random;
+use mdm_core::time::Clock;
 use store::Wake;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::app::App;
+use crate::app::{App, authority_settings};
+use crate::config::Config;
 use crate::listen::ServerCertificate;
 use crate::tls::Files;
 
@@ -26,6 +31,11 @@ const RECONCILE: Duration = Duration::from_secs(30);
 const RECONCILE_BATCH: i64 = 200;
 /// How often certificate files are looked at.
 const RELOAD: Duration = Duration::from_secs(10);
+
+/// How often the server's own keys are looked at.
+const RENEW_KEYS: Duration = Duration::from_secs(86_400);
+/// From how long before its end the CA of device identities is an alarm.
+const CA_ENDS_SOON: Duration = Duration::from_secs(365 * 86_400);
 
 /// Resolves when the server is to stop.
 pub(crate) async fn stopped(mut stopping: watch::Receiver<bool>) {
@@ -47,16 +57,12 @@ pub(crate) fn spawn(
     work.spawn(async move { pusher.run(push_stop).await });
     work.spawn(reconcile(app.store.clone(), Arc::clone(&app.policy), app.clock.clone(), stop()));
     work.spawn(expire(app.store.clone(), app.clock.clone(), stop()));
+    work.spawn(renew_keys(KeyRenewal::of(app), stop()));
     work.spawn(flush(app.store.clone(), seen.clone(), Arc::clone(guard), stop()));
 }
 
 /// Decides and acts for the assignments that are due.
-async fn reconcile(
-    store: store::Store,
-    policy: Arc<policy::Context>,
-    clock: mdm_core::time::Clock,
-    stop: impl Future<Output = ()>,
-) {
+async fn reconcile(store: store::Store, policy: Arc<policy::Context>, clock: Clock, stop: impl Future<Output = ()>) {
     tokio::pin!(stop);
     loop {
         let more = match policy::reconcile::run_once(&store, &policy, clock.now(), RECONCILE_BATCH).await {
@@ -75,8 +81,65 @@ async fn reconcile(
     }
 }
 
+/// What renewing the server's own keys needs.
+struct KeyRenewal {
+    config: Config,
+    store: store::Store,
+    clock: Clock,
+    random: Random,
+    sealer: Sealer,
+    authority: CurrentAuthority,
+}
+
+impl KeyRenewal {
+    fn of(app: &App) -> Self {
+        Self {
+            config: app.config.clone(),
+            store: app.store.clone(),
+            clock: app.clock.clone(),
+            random: app.random.clone(),
+            sealer: app.sealer.clone(),
+            authority: app.authority.clone(),
+        }
+    }
+
+    async fn once(&self) -> anyhow::Result<()> {
+        let settings = authority_settings(&self.config)?;
+        let now = self.clock.now();
+        let mut tx = self.store.begin().await?;
+        let fresh = issuer::Authority::load_or_create(&mut tx, &self.sealer, &self.random, now, &settings).await?;
+        tx.commit().await?;
+        let left = fresh.certificate().not_after().since(now);
+        if left < CA_ENDS_SOON {
+            tracing::error!(
+                days = left.as_secs() / 86_400,
+                "the CA of device identities ends soon: every device must be enrolled anew under another one before that"
+            );
+        }
+        self.authority.replace(fresh);
+        Ok(())
+    }
+}
+
+/// Renews the SCEP registration authority's key long before its end.
+async fn renew_keys(renewal: KeyRenewal, stop: impl Future<Output = ()>) {
+    tokio::pin!(stop);
+    loop {
+        tokio::select! {
+            () = &mut stop => return,
+            () = tokio::time::sleep(RENEW_KEYS) => {}
+        }
+        if let Err(e) = renewal.once().await {
+            tracing::error!(
+                error = format!("{e:#}"),
+                "the server's own keys could not be renewed; tried again tomorrow"
+            );
+        }
+    }
+}
+
 /// Ends commands whose time is over.
-async fn expire(store: store::Store, clock: mdm_core::time::Clock, stop: impl Future<Output = ()>) {
+async fn expire(store: store::Store, clock: Clock, stop: impl Future<Output = ()>) {
     tokio::pin!(stop);
     let mut tick = interval(EXPIRE);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
