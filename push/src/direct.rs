@@ -14,7 +14,6 @@ use http::{HeaderMap, HeaderValue, Request};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
@@ -22,10 +21,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::Deserialize;
 
 use crate::outcome::Answer;
+use crate::tunnel::{Proxy, Road};
 use crate::{Apns, Error, Outcome, Payload, TIME_OUT, Target};
 
-/// How long the TCP connection may take to open.
-const CONNECT_TIME_OUT: Duration = Duration::from_secs(10);
 /// How often an HTTP/2 PING asks whether the connection still stands, and how long its answer may take.
 const PING_EVERY: Duration = Duration::from_mins(1);
 const PING_ANSWER: Duration = Duration::from_secs(10);
@@ -41,18 +39,20 @@ pub struct Endpoint {
     pub port: u16,
     /// PEM of the CAs to trust instead of the public ones.
     pub ca_pem: Option<String>,
+    /// An HTTP proxy to go through.
+    pub proxy: Option<Proxy>,
 }
 
 impl Default for Endpoint {
     /// Apple's production service.
     fn default() -> Self {
-        Self { host: "api.push.apple.com".to_owned(), port: 443, ca_pem: None }
+        Self { host: "api.push.apple.com".to_owned(), port: 443, ca_pem: None, proxy: None }
     }
 }
 
 /// A client for one push certificate.
 pub struct Direct {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Client<HttpsConnector<Road>, Full<Bytes>>,
     base: String,
 }
 
@@ -67,12 +67,9 @@ impl Direct {
     /// For the push certificate (PEM, with its chain) and key (PKCS#8 PEM). Connects at the first push.
     pub fn new(endpoint: &Endpoint, certificate_pem: &str, key_pem: &str) -> Result<Self, Error> {
         let tls = tls(endpoint, certificate_pem, key_pem)?;
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(CONNECT_TIME_OUT));
+        let road = Road::new(endpoint.proxy.clone());
         let connector =
-            HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http2().wrap_connector(tcp);
+            HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http2().wrap_connector(road);
         let client = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())

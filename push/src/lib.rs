@@ -13,6 +13,7 @@ mod plan;
 pub mod run;
 pub mod schedule;
 mod topics;
+pub mod tunnel;
 
 use std::time::Duration;
 

@@ -275,13 +275,17 @@ pub struct Push {
     pub url: Option<Url>,
     /// `direct` only: PEM of the CA that signed the host's certificate, instead of the public ones.
     pub ca_file: Option<PathBuf>,
+    /// `direct` only: an HTTP proxy to go through, such as `http://proxy.example.com:3128`.
+    pub proxy: Option<String>,
+    /// The proxy's login, `user:password`.
+    pub proxy_login_file: Option<PathBuf>,
     /// Most pushes per second.
     pub per_second: u32,
 }
 
 impl Default for Push {
     fn default() -> Self {
-        Self { client: PushClient::A2, url: None, ca_file: None, per_second: 200 }
+        Self { client: PushClient::A2, url: None, ca_file: None, proxy: None, proxy_login_file: None, per_second: 200 }
     }
 }
 
@@ -373,8 +377,12 @@ impl Config {
         if self.proxy.certificate_header.is_some() && self.proxy.trusted_peers.is_empty() {
             bail!("proxy.certificate_header needs proxy.trusted_peers: a header from anybody proves nothing");
         }
-        if self.push.client == PushClient::A2 && (self.push.url.is_some() || self.push.ca_file.is_some()) {
-            bail!("push.url and push.ca_file need push.client = \"direct\"");
+        let push = &self.push;
+        if push.client == PushClient::A2 && (push.url.is_some() || push.ca_file.is_some() || push.proxy.is_some()) {
+            bail!("push.url, push.ca_file and push.proxy need push.client = \"direct\"");
+        }
+        if push.proxy_login_file.is_some() && push.proxy.is_none() {
+            bail!("push.proxy_login_file needs push.proxy");
         }
         let limits = self.limits;
         if [limits.enroll_per_ip_per_minute, limits.scep_per_ip_per_minute, limits.scep_per_minute].contains(&0) {
@@ -397,6 +405,7 @@ impl Config {
             &mut self.profile_signing.certificate_file,
             &mut self.profile_signing.key_file,
             &mut self.push.ca_file,
+            &mut self.push.proxy_login_file,
         ];
         for path in files.into_iter().flatten().chain([&mut self.data_dir]) {
             if path.is_relative() {
@@ -450,6 +459,8 @@ mod tests {
             ("public_url = 'https://a.b'\ntls.key_file = 'x'", "tls.certificate_file"),
             ("public_url = 'https://a.b'\nproxy.certificate_header = 'Client-Cert'", "trusted_peers"),
             ("public_url = 'https://a.b'\npush.url = 'https://x'", "direct"),
+            ("public_url = 'https://a.b'\npush.proxy = 'http://x'", "direct"),
+            ("public_url = 'https://a.b'\npush.proxy_login_file = 'x'", "push.proxy"),
             ("public_url = 'https://a.b'\nidentity.lifetime_days = 400", "lifetime_days"),
         ] {
             let error = format!("{:#}", Config::parse(text).unwrap_err());

@@ -608,7 +608,7 @@ async fn th_64_the_push_key_is_sealed_at_rest() {
 async fn rg_19_a_topic_without_a_usable_certificate_holds_its_own_devices_only() {
     on_both(|store| async move {
         let clock = Clock::fixed(START);
-        let endpoint = push::direct::Endpoint { host: "localhost".to_owned(), port: 1, ca_pem: None };
+        let endpoint = push::direct::Endpoint { host: "localhost".to_owned(), port: 1, ca_pem: None, proxy: None };
         let mut pusher = pusher(&store, &clock, Client::Direct(endpoint));
         let id = enrolled(&store, 1).await;
         wish(&store, id, START).await;
