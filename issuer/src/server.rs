@@ -44,14 +44,13 @@ pub async fn load_or_create(
     host: &str,
 ) -> Result<ServerIdentity, Error> {
     let vault = Vault { sealer, random, now };
-    let ca = match vault.load(tx, CA).await? {
-        Some(ca) => ca,
-        None => {
-            let key = PrivateKey::generate_p256()?;
-            let new = NewCa { common_name: "Assay Server CA", ca_use: CaUse::Servers, now, valid_for: CA_VALID_FOR };
-            let certificate = Certificate::from_der(&issue_ca(&key, &new, random)?)?;
-            vault.keep(tx, CA, KeyPair { key, certificate, created_at: now }, None).await?
-        }
+    let ca = if let Some(ca) = vault.load(tx, CA).await? {
+        ca
+    } else {
+        let key = PrivateKey::generate_p256()?;
+        let new = NewCa { common_name: "Assay Server CA", ca_use: CaUse::Servers, now, valid_for: CA_VALID_FOR };
+        let certificate = Certificate::from_der(&issue_ca(&key, &new, random)?)?;
+        vault.keep(tx, CA, KeyPair { key, certificate, created_at: now }, None).await?
     };
     let common_name = host.get(..64).unwrap_or(host);
     let stored = vault.load(tx, LEAF).await?;

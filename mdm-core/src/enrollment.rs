@@ -172,11 +172,11 @@ impl EnrollmentState {
         match (self, event) {
             (_, E::Authenticate) => Ok(Self::Authenticated { at: now }),
             (Self::Unenrolled { .. }, E::Renew | E::TokenUpdate) => Err(refused),
-            (s @ (Self::Authenticated { .. } | Self::Enrolled { .. }), E::Renew) => Ok(s),
             (Self::Authenticated { .. }, E::TokenUpdate) => Ok(Self::Enrolled { since: now }),
-            (s @ Self::Enrolled { .. }, E::TokenUpdate) => Ok(s),
             // CheckOut may be repeated by a retrying device; the first one counts.
-            (s @ Self::Unenrolled { .. }, E::CheckOut | E::Remove | E::Replace) => Ok(s),
+            (s @ (Self::Authenticated { .. } | Self::Enrolled { .. }), E::Renew)
+            | (s @ Self::Enrolled { .. }, E::TokenUpdate)
+            | (s @ Self::Unenrolled { .. }, E::CheckOut | E::Remove | E::Replace) => Ok(s),
             (_, E::CheckOut) => Ok(Self::Unenrolled { at: now, why: UnenrolledWhy::CheckOut }),
             (_, E::Remove) => Ok(Self::Unenrolled { at: now, why: UnenrolledWhy::Removed }),
             (_, E::Replace) => Ok(Self::Unenrolled { at: now, why: UnenrolledWhy::Replaced }),

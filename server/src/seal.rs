@@ -70,24 +70,15 @@ fn read(file: &Path) -> Result<Sealer> {
         bail!("{} can be read by others: chmod 640 it, or stricter", about());
     }
     let text = std::fs::read_to_string(file).with_context(about)?;
-    let key: [u8; 32] = hex(text.trim()).with_context(|| format!("{} must hold 64 hexadecimal digits", about()))?;
-    Ok(Sealer::new(&key))
-}
-
-fn hex(text: &str) -> Option<[u8; 32]> {
     let mut key = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    for (byte, digits) in key.iter_mut().zip(text.as_bytes().chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
-    }
-    Some(key)
+    hex::decode_to_slice(text.trim(), &mut key)
+        .with_context(|| format!("{} must hold 64 hexadecimal digits", about()))?;
+    Ok(Sealer::new(&key))
 }
 
 fn make(file: &Path, random: &Random) -> Result<Sealer> {
     let key: [u8; 32] = random.bytes();
-    let text: String = key.iter().map(|b| format!("{b:02x}")).collect();
+    let text = hex::encode(key);
     let about = || format!("cannot make the sealing key file {}", file.display());
     let mut out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).with_context(about)?;
     writeln!(out, "{text}").and_then(|()| out.sync_all()).with_context(about)?;

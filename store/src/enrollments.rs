@@ -599,12 +599,12 @@ macro_rules! glance {
     };
 }
 
-/// SQL of [`glance`], public so that a test can read its query plan.
+/// SQL of [`glance()`], public so that a test can read its query plan.
 pub const GLANCE_DEVICE: &str = glance!("d", "");
-/// SQL of [`glance`] where a `UserID` is named.
+/// SQL of [`glance()`] where a `UserID` is named.
 pub const GLANCE_USER: &str =
     glance!("u", "JOIN enrollment u ON u.parent_id = d.id AND u.user_id = $2 AND u.state <> 'unenrolled'");
-/// SQL of [`glance`] where a Shared iPad user is named.
+/// SQL of [`glance()`] where a Shared iPad user is named.
 pub const GLANCE_SHARED: &str =
     glance!("u", "JOIN enrollment u ON u.parent_id = d.id AND u.shared_ipad_user = $2 AND u.state <> 'unenrolled'");
 

@@ -35,7 +35,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl From<sqlx::Error> for Error {
     fn from(e: sqlx::Error) -> Self {
         let code = match &e {
-            sqlx::Error::Database(d) => d.code().map(|c| c.into_owned()).unwrap_or_default(),
+            sqlx::Error::Database(d) => d.code().map(std::borrow::Cow::into_owned).unwrap_or_default(),
             _ => return Self::Database(e),
         };
         match code.as_str() {
