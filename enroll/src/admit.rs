@@ -41,7 +41,7 @@ pub enum Continues {
     /// The enrollment goes on with a new certificate; nothing is dropped (TH-10). The older certificate stays good until a
     /// `TokenUpdate` comes with the new one, because a device that fails to update its profile goes back to the old one.
     Renewal,
-    /// The same certificate says `Authenticate` again, because an answer was lost; nothing is dropped (TH-17).
+    /// The same certificate says `Authenticate` again, because an answer was lost; nothing is written (TH-17).
     Repeat,
 }
 
@@ -99,11 +99,13 @@ pub async fn authenticate(
         same_serial: same_serial.as_ref().and_then(known).as_ref(),
     })?;
     let admitted = match admission {
+        // Sent again, by the device or by somebody who recorded it: an older word must not undo a newer one (TH-17, RG-24).
         Admission::Repeat { enrollment } | Admission::Unchanged { enrollment } => {
-            go_on(tx, enrollment, Continues::Repeat, arrival, now).await?
+            return go_on(tx, enrollment, Continues::Repeat, message).await;
         }
         Admission::Renew { enrollment } => {
-            let admitted = go_on(tx, enrollment, Continues::Renewal, arrival, now).await?;
+            let admitted = go_on(tx, enrollment, Continues::Renewal, message).await?;
+            store::enrollments::claimed(tx, enrollment, &claims(arrival), now).await?;
             pin(tx, enrollment, record.as_ref(), arrival.certificate, now).await?;
             admitted
         }
@@ -112,12 +114,14 @@ pub async fn authenticate(
                 end_replaced(tx, other, now).await?;
             }
             let kind = record.as_ref().map_or_else(|| kind_of(key), |record| record.kind);
-            begin(tx, random, device.as_ref(), kind, record.as_ref(), arrival, now).await?
+            let admitted = begin(tx, random, device.as_ref(), kind, record.as_ref(), arrival, now).await?;
+            let label = record.as_ref().and_then(|r| r.label.as_deref()).and_then(|l| l.parse::<Label>().ok());
+            if let Some(label) = label {
+                store::labels::put(tx, admitted.enrollment, &label).await?;
+            }
+            admitted
         }
     };
-    if let Some(label) = record.as_ref().and_then(|r| r.label.as_deref()).and_then(|l| l.parse::<Label>().ok()) {
-        store::labels::put(tx, admitted.enrollment, &label).await?;
-    }
     tell(tx, &admitted, message, record.as_ref(), now).await?;
     Ok(admitted)
 }
@@ -161,19 +165,12 @@ fn kind_of(key: &DeviceKey) -> EnrollmentKind {
     }
 }
 
-/// The enrollment goes on: only what the device says of itself is written. Its topic can't change (TH-14).
-async fn go_on(
-    tx: &mut Tx,
-    id: EnrollmentId,
-    continues: Continues,
-    arrival: &Arrival<'_>,
-    now: Timestamp,
-) -> Result<Admitted, Error> {
+/// The enrollment goes on. Its topic can't change (TH-14).
+async fn go_on(tx: &mut Tx, id: EnrollmentId, continues: Continues, message: &Authenticate) -> Result<Admitted, Error> {
     let enrollment = store::enrollments::get(tx, id).await?.ok_or(store::Error::Corrupt("identity.enrollment_id"))?;
-    if enrollment.topic.as_deref().is_some_and(|topic| topic != arrival.message.topic) {
+    if enrollment.topic.as_deref().is_some_and(|topic| topic != message.topic) {
         return Err(Error::Topic);
     }
-    store::enrollments::claimed(tx, id, &claims(arrival), now).await?;
     Ok(Admitted { enrollment: id, kind: enrollment.kind, continues })
 }
 
@@ -289,7 +286,7 @@ async fn tell(
         Continues::New => "A device asked to be enrolled and was admitted.",
         Continues::Again => "A known device enrolls anew; what waited for the old enrollment was dropped.",
         Continues::Renewal => "The enrollment goes on with a renewed identity certificate.",
-        Continues::Repeat => "The device repeated Authenticate with the same certificate.",
+        Continues::Repeat => return Ok(()),
     };
     let event = NewEvent {
         at: now,
