@@ -61,7 +61,7 @@ async fn enrollments(operator: &Operator, lines: &[Line]) -> Result<Vec<Option<S
     let of = |line: &Line, enrollment: &&Value| {
         let same = |key: &str| text(enrollment, key) == line.device_id;
         match &line.user {
-            None => text(enrollment, "/channel") == "device" && (same("/udid") || same("/enrollment_id")),
+            None => text(enrollment, "/channel") == "device" && (same("/udid") || same("/apple_enrollment_id")),
             Some(user) => {
                 text(enrollment, "/channel") == "user" && text(enrollment, "/user_short_name") == *user && same("/udid")
             }
