@@ -113,11 +113,6 @@ impl Authority {
         &self.profile_signer
     }
 
-    /// How long a device identity is valid.
-    pub fn identity_valid_for(&self) -> Duration {
-        self.identity_valid_for
-    }
-
     /// Signs SCEP answers.
     pub(crate) fn ra(&self) -> &ProfileSigner {
         &self.ra

@@ -394,6 +394,18 @@ mod tests {
     }
 
     #[test]
+    fn an_envelope_of_indefinite_lengths_is_read() {
+        let (key, certificate) = recipient();
+        let sealed = seal_to(&certificate, b"hello", ContentCipher::Aes128Cbc, &Random::System).unwrap();
+        // ContentInfo, as Apple's client has it: SEQUENCE with an open length, two zero octets at its end.
+        assert_eq!(sealed[..2], [0x30, 0x82]);
+        let ber = [&[0x30, 0x80], &sealed[4..], &[0, 0]].concat();
+        assert!(ContentInfo::from_der(&ber).is_err());
+        let opened = Envelope::parse(&ber).unwrap().open(&key, &certificate, &Random::System).unwrap();
+        assert_eq!(opened.expose(), b"hello");
+    }
+
+    #[test]
     fn an_unknown_cipher_and_what_is_no_envelope_are_refused() {
         let (_, certificate) = recipient();
         let sealed = seal_to(&certificate, b"x", ContentCipher::Aes128Cbc, &Random::System).unwrap();
