@@ -68,7 +68,8 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     let store = args.database.as_ref().map(|url| format!("[store]\nurl = {url:?}\n")).unwrap_or_default();
     let more = store + &push_section(folder.path(), &stand_in, &authority)?;
     let (config, _) = loopback(folder.path(), &args.log, &more)?;
-    crate::telemetry::start_log(&config.log)?;
+    // An error means that this process logs already: a test runs several pilots.
+    let _ = crate::telemetry::start_log(&config.log);
 
     let app = App::open(&config).await?;
     let token = app.make_token("pilot", &[api::Scope::Admin], 1).await?;
@@ -137,7 +138,7 @@ pub fn push_section(folder: &Path, stand_in: &ApnsStandIn, authority: &Authority
     let ca_file = folder.join("apns-ca.pem");
     std::fs::write(&ca_file, authority.pem()?)?;
     let port = stand_in.addr().port();
-    Ok(format!("[push]\nclient = \"direct\"\nurl = \"https://localhost:{port}\"\nca_file = {ca_file:?}\n"))
+    Ok(format!("[push]\nclient = \"direct\"\nurl = \"https://localhost:{port}\"\nca_file = {:?}\n", ca_file.display().to_string()))
 }
 
 /// A configuration on free ports of loopback with the sections `more` in it, and its text. Limits per address are high,
@@ -146,7 +147,7 @@ pub fn loopback(folder: &Path, filter: &str, more: &str) -> Result<(Config, Stri
     let [device, operator, health] = free_ports()?;
     let text = format!(
         "public_url = \"https://localhost:{device}\"\n\
-         data_dir = {folder:?}\n\
+         data_dir = {:?}\n\
          organization = \"Pilot\"\n\
          [listen]\n\
          device = \"127.0.0.1:{device}\"\n\
@@ -159,7 +160,8 @@ pub fn loopback(folder: &Path, filter: &str, more: &str) -> Result<(Config, Stri
          scep_per_minute = 1000000\n\
          [log]\n\
          filter = {filter:?}\n\
-         {more}"
+         {more}",
+        folder.display().to_string()
     );
     Ok((Config::parse(&text)?, text))
 }

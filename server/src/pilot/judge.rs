@@ -42,7 +42,7 @@ pub(super) async fn watch(
                 }
             }
             open += usize::from(!SETTLED.contains(&state.as_str()));
-            verdicts.push(judge(line, &fleet.seen(number), assignment));
+            verdicts.push(judge(line, &fleet.seen(number), enrollment.as_deref(), assignment));
         }
         if open == 0 || start.elapsed() > patience {
             return Ok(verdicts);
@@ -118,13 +118,16 @@ fn code(because: Because) -> &'static str {
     }
 }
 
-fn judge(line: &Line, seen: &Seen, assignment: Option<&Value>) -> Verdict {
+fn judge(line: &Line, seen: &Seen, enrollment: Option<&str>, assignment: Option<&Value>) -> Verdict {
     let mut wrong = seen.complaints.clone();
     if let Err(why) = line.expected.check(line.mac, seen.acme.as_ref()) {
         wrong.push(why);
     }
     match assignment {
-        None => wrong.push("the API knows no assignment".to_owned()),
+        None => wrong.push(match enrollment {
+            Some(id) => format!("the API knows no assignment of enrollment {id}"),
+            None => format!("the API knows no enrollment of «{}»", line.device_id),
+        }),
         Some(assignment) => compare(line, seen, assignment, &mut wrong),
     }
     let decided = assignment.map(decision).unwrap_or_default();

@@ -27,6 +27,7 @@ const COMMANDS: usize = 5;
 
 /// Arguments of `assay simulate --load`.
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 pub(super) struct Args {
     /// With --load: keep-alive connections; several with commas, one run each.
     #[arg(long, value_delimiter = ',', default_value = "8,64,1000")]
@@ -53,7 +54,8 @@ pub(super) struct Args {
 
 /// Runs the scenarios; success where no request failed.
 pub(super) async fn run(args: Args, link: Option<String>, devices: usize, trust: Trust) -> Result<ExitCode> {
-    let mut bench = Bench { args, devices, figures: Vec::new(), limits: tokio::task::spawn_blocking(load::limits).await?? };
+    let mut bench =
+        Bench { args, devices, figures: Vec::new(), limits: tokio::task::spawn_blocking(load::limits).await?? };
     println!(
         "this machine, one core: {:.0} RSA-2048 signature checks/s, {:.0} signatures/s",
         bench.limits.verify, bench.limits.sign
@@ -100,7 +102,8 @@ impl Bench {
         let folder = Folder::new(None)?;
         let authority = Authority::new("Rehearsal authority")?;
         let stand_in = start_stand_in(&authority).await?;
-        let tls = if self.args.tls { server_certificate(folder.path(), &authority)? } else { "off = true\n".to_owned() };
+        let tls =
+            if self.args.tls { server_certificate(folder.path(), &authority)? } else { "off = true\n".to_owned() };
         let store = self.args.database.as_ref().map(|url| format!("[store]\nurl = {url:?}\n")).unwrap_or_default();
         let more = format!("[tls]\n{tls}{store}{}", push_section(folder.path(), &stand_in, &authority)?);
         let (config, text) = loopback(folder.path(), "error", &more)?;
@@ -111,25 +114,28 @@ impl Bench {
         let server = Server::start(&path, &config).await?;
         let trust = Trust::public().with_pem(authority.pem()?.as_bytes())?;
         let scheme = if self.args.tls { "https" } else { "http" };
-        let operator = Operator::new(&trust, &format!("{scheme}://localhost:{}", config.listen.operator.port()), &token)?;
+        let operator =
+            Operator::new(&trust, &format!("{scheme}://localhost:{}", config.listen.operator.port()), &token)?;
         upload_push_certificate(&operator, &authority).await?;
         let link = operator.link(&json!({ "label": LABEL, "max_uses": self.devices, "note": "load" })).await?;
         let link = if self.args.tls { link } else { link.replacen("https://", "http://", 1) };
         let settings = Settings { plain: !self.args.tls, ..self.settings(trust, Some(server.id())) };
 
         let mut prepared = prepare(&vec![link; self.devices], &settings).await?;
-        let commands = commands(&mut prepared)?;
+        let commands = commands(&mut prepared, self.args.clients.len())?;
         let prepared = Arc::new(prepared);
         self.show(load::enroll(&prepared, &settings).await);
         self.idle(&prepared, &settings).await;
-        for clients in self.args.clients.clone() {
-            let sets = commands.get(self.figures.len() % commands.len()..).unwrap_or_default();
-            let Some(set) = sets.first() else { continue };
+        for (clients, set) in self.args.clients.clone().into_iter().zip(&commands) {
             enqueue(&operator, set, self.devices).await?;
             self.show(load::drain(&prepared, &Settings { clients, ..settings.clone() }).await);
         }
         if let Some(kib) = load::resident_memory(server.id()) {
-            println!("server memory: {:.0} MiB with {} enrollments", f64::from(u32::try_from(kib)?) / 1024.0, self.devices);
+            println!(
+                "server memory: {:.0} MiB with {} enrollments",
+                f64::from(u32::try_from(kib)?) / 1024.0,
+                self.devices
+            );
         }
         Ok(())
     }
@@ -184,6 +190,7 @@ fn server_certificate(folder: &Path, authority: &Authority) -> Result<String> {
     let (certificate, key) = (folder.join("server.pem"), folder.join("server.key"));
     std::fs::write(&certificate, pair.certificate)?;
     std::fs::write(&key, pair.key)?;
+    let (certificate, key) = (certificate.display().to_string(), key.display().to_string());
     Ok(format!("certificate_file = {certificate:?}\nkey_file = {key:?}\n"))
 }
 
@@ -197,9 +204,9 @@ async fn prepare(links: &[String], settings: &Settings) -> Result<Vec<Prepared>>
 }
 
 /// Commands with known ids, one set for each run of *drain*; every device signs its reports to all of them.
-fn commands(prepared: &mut [Prepared]) -> Result<Vec<Vec<Vec<u8>>>> {
+fn commands(prepared: &mut [Prepared], runs: usize) -> Result<Vec<Vec<Vec<u8>>>> {
     let sets: Vec<Vec<Vec<u8>>> =
-        (0..8).map(|set| (0..COMMANDS).map(|number| command(set, number)).collect()).collect();
+        (0..runs).map(|set| (0..COMMANDS).map(|number| command(set, number)).collect()).collect();
     for device in prepared {
         for command in sets.iter().flatten() {
             device.expect(command)?;
@@ -209,7 +216,7 @@ fn commands(prepared: &mut [Prepared]) -> Result<Vec<Vec<Vec<u8>>>> {
 }
 
 fn command(set: usize, number: usize) -> Vec<u8> {
-    let keys = if number % 2 == 0 {
+    let keys = if number.is_multiple_of(2) {
         "<key>Queries</key><array><string>ProductName</string><string>OSVersion</string>\
          <string>BuildVersion</string></array><key>RequestType</key><string>DeviceInformation</string>"
             .to_owned()
@@ -242,7 +249,11 @@ async fn enqueue(operator: &Operator, set: &[Vec<u8>], devices: usize) -> Result
         operator.enqueue_plist(LABEL, command.clone()).await?;
     }
     let rows = f64::from(u32::try_from(devices * set.len())?);
-    println!("enqueue {} commands for {devices} devices: {:.0} rows/s", set.len(), rows / start.elapsed().as_secs_f64());
+    println!(
+        "enqueue {} commands for {devices} devices: {:.0} rows/s",
+        set.len(),
+        rows / start.elapsed().as_secs_f64()
+    );
     Ok(())
 }
 
