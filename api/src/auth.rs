@@ -47,6 +47,9 @@ pub struct Guard {
 
 impl Guard {
     /// Writes down when tokens were used since the last call. The server calls this every few seconds and on shutdown.
+    ///
+    /// # Panics
+    /// Never: nothing panics while it holds the lock.
     pub async fn flush(&self, store: &store::Store) -> Result<(), store::Error> {
         let used = std::mem::take(&mut *self.used.lock().expect("no holder of this lock panics"));
         if used.is_empty() {

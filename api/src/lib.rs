@@ -4,6 +4,7 @@
 //! asks for a token are made from it, so that a route cannot exist without saying who may use it (TH-57).
 
 mod auth;
+mod describe;
 mod extract;
 mod nanomdm;
 mod page;
@@ -24,12 +25,11 @@ use mdm_core::random::Random;
 use mdm_core::time::{Clock, Timestamp};
 use store::Store;
 use url::Url;
-use utoipa::OpenApi;
-use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 pub use auth::{Access, DEFAULT_LIFE, Guard, Minted, Scope, Scopes, mint};
+pub use describe::openapi;
 pub use problem::{FieldError, Problem, Slug};
 
 /// Largest body where nothing else is said.
@@ -158,33 +158,11 @@ fn all_rows() -> Vec<Row> {
     ours.chain(theirs).chain(nanomdm_table().into_iter().map(Row::at_nanohub)).collect()
 }
 
-#[derive(OpenApi)]
-#[openapi(
-    info(
-        title = "Assay",
-        description = "Apple MDM that pushes ACME profiles. Errors are RFC 9457 `application/problem+json`; lists are in pages.",
-        license(name = "Apache-2.0", identifier = "Apache-2.0"),
-    ),
-    tags(
-        (name = "enrollments", description = "MDM relationships: devices, and their users on the user channel"),
-        (name = "commands", description = "The queue"),
-        (name = "acme-policies", description = "Which ACME payload, for whom, under which attestation rule"),
-        (name = "push-certs", description = "APNs certificates"),
-        (name = "enrollment-links", description = "One-time permissions to enroll"),
-        (name = "issuance", description = "Who got which identity certificate"),
-        (name = "api-tokens", description = "Who may use this API"),
-        (name = "events", description = "What happened"),
-        (name = "server", description = "The server itself"),
-        (name = "nanomdm", description = "NanoMDM's API"),
-    ),
-)]
-struct Description;
-
 /// The table as a router whose routes each ask for what their line says.
 fn routed(gate: impl Fn(&Row) -> Option<(Shared, Access, bool)>) -> OpenApiRouter<Shared> {
-    all_rows().into_iter().fold(OpenApiRouter::with_openapi(Description::openapi()), |router, line| {
+    all_rows().into_iter().fold(OpenApiRouter::with_openapi(describe::frame()), |router, line| {
         let state = gate(&line);
-        let Row { limit, route, .. } = line;
+        let Row { limit, route, .. } = line.described();
         router.routes(route.map(|methods| {
             let methods = methods.route_layer(DefaultBodyLimit::max(limit));
             match state {
@@ -241,19 +219,6 @@ impl Row {
         self
     }
 
-    /// The same line at `/api/v1/nanomdm/…` for `/v1/…`, where NanoHUB has it.
-    fn at_nanohub(mut self) -> Self {
-        let paths = std::mem::take(&mut self.route.1.paths);
-        for (path, mut item) in paths {
-            let methods = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
-            for operation in methods.into_iter().flatten() {
-                operation.operation_id = operation.operation_id.take().map(|id| format!("{id}_at_nanohub"));
-            }
-            self.route.1.paths.insert(path.replacen("/v1", "/api/v1/nanomdm", 1), item);
-        }
-        self
-    }
-
     /// Whether this route is one of NanoMDM's, which also takes Basic and answers as NanoMDM does.
     fn is_nanomdm(&self) -> bool {
         self.route.1.paths.keys().any(|path| !path.starts_with("/api/v1/") || path.starts_with("/api/v1/nanomdm/"))
@@ -266,31 +231,4 @@ async fn fixed_headers(mut response: Response) -> Response {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
-}
-
-/// The OpenAPI 3.1 description of the whole table, as indented JSON.
-pub fn openapi() -> String {
-    let mut description = routed(|_| None).into_openapi();
-    description.paths.paths.values_mut().for_each(name_methods);
-    let bearer = SecurityScheme::Http(Http::builder().scheme(HttpAuthScheme::Bearer).bearer_format("assay_…").build());
-    description.components.get_or_insert_default().add_security_scheme("token", bearer);
-    description.security =
-        Some(vec![utoipa::openapi::security::SecurityRequirement::new("token", Vec::<String>::new())]);
-    let mut text = description.to_pretty_json().expect("a description made of strings and maps is JSON");
-    text.push('\n');
-    text
-}
-
-/// One handler for several methods gives them one operationId, which must be unique: the method is added to it.
-fn name_methods(item: &mut utoipa::openapi::PathItem) {
-    let methods =
-        [("get", &mut item.get), ("put", &mut item.put), ("post", &mut item.post), ("delete", &mut item.delete)];
-    let mut seen = Vec::new();
-    for (method, operation) in methods {
-        let Some(id) = operation.as_mut().and_then(|o| o.operation_id.as_mut()) else { continue };
-        if seen.contains(id) {
-            *id = format!("{id}_by_{method}");
-        }
-        seen.push(id.clone());
-    }
 }

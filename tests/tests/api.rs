@@ -464,6 +464,17 @@ async fn th_60_destructive_commands_need_their_scope_a_count_and_patience() {
         assert_eq!(post(&eraser, many.clone()).await.is(422).slug(), "confirmation-needed");
         many["confirm_targets"] = json!(11);
         post(&eraser, many).await.is(201);
+        // Removing the enrollment profile unmanages the device; removing another one does not.
+        let remove = |identifier: &str| {
+            json!({"command": {"type": "remove_profile", "identifier": identifier}, "targets": {"enrollment_ids": ids[..1]}})
+        };
+        post(&writer, remove("com.example.mdm")).await.is(403);
+        post(&writer, remove("com.example.wifi")).await.is(201);
+        // The same rules at NanoMDM's address.
+        let all: Vec<String> = (0..11).map(udid).collect();
+        let nano = format!("/v1/enqueue/{}", all.join(","));
+        world.nano(Method::PUT, &nano, plist("e-3", "RestartDevice")).await.is(400);
+        world.nano(Method::PUT, &format!("{nano}?nopush=1&confirm_targets=11"), plist("e-3", "RestartDevice")).await.is(200);
         let mut last = 0;
         for n in 0..40 {
             last = post(&eraser, erase(&format!("f-{n}"), &ids[..1])).await.status.as_u16();

@@ -1,13 +1,16 @@
 //! What a token may do.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 
 macro_rules! scopes {
     ($($(#[$doc:meta])* $variant:ident = $text:literal),+ $(,)?) => {
         /// One permission of a token.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-        #[schema(as = TokenScope)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
         pub enum Scope { $($(#[$doc])* #[serde(rename = $text)] $variant),+ }
 
         impl Scope {
@@ -53,6 +56,23 @@ scopes! {
     TokensWrite = "tokens:write",
     /// Read the log of events.
     EventsRead = "events:read",
+}
+
+impl utoipa::PartialSchema for Scope {
+    fn schema() -> RefOr<Schema> {
+        let texts: Vec<&str> = Self::ALL.iter().map(|scope| scope.as_str()).collect();
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .enum_values(Some(texts))
+            .description(Some("What a token may do."))
+            .into()
+    }
+}
+
+impl ToSchema for Scope {
+    fn name() -> Cow<'static, str> {
+        "TokenScope".into()
+    }
 }
 
 /// What a route of the table asks for.

@@ -14,7 +14,7 @@ use super::Scopes;
 
 const PREFIX: &str = "assay_";
 /// How long a token is accepted where nothing else is asked: 90 days.
-pub const DEFAULT_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
+pub const DEFAULT_LIFE: Duration = Duration::from_hours(90 * 24);
 
 /// A token that was just made: the only moment at which its text is known.
 #[derive(Debug)]

@@ -8,25 +8,34 @@ use axum::response::Response;
 use http::StatusCode;
 use mdm_core::command::Envelope;
 use mdm_core::ids::EnrollmentId;
+use serde::Deserialize;
 use serde_json::json;
 use store::events::NewEvent;
+use utoipa::IntoParams;
 
 use super::ids::{self, Found};
 use super::push;
 use super::reply::{ApiResult, go_json, status_of};
 use crate::Shared;
 use crate::auth::{Caller, Scope};
-use crate::extract::{self, Path};
+use crate::extract::{self, Path, Query};
 use crate::problem::Problem;
-use crate::v1::commands::{is_destructive, refused};
+use crate::v1::commands::{is_destructive, permitted, refused};
+
+/// How to enqueue.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Params {
+    /// Any value: do not push.
+    nopush: Option<String>,
+    /// For a destructive command for more than 10 ids: how many they are.
+    confirm_targets: Option<usize>,
+}
 
 /// Enqueues one command for enrollments and pushes them. An empty body only pushes; `?nopush=1` only enqueues.
 #[utoipa::path(
     method(get, put, post), path = "/v1/enqueue/{ids}", tag = "nanomdm",
-    params(
-        ("ids" = String, Path, description = "Ids as NanoMDM writes them, separated by commas"),
-        ("nopush" = Option<String>, Query, description = "Any value: do not push"),
-    ),
+    params(("ids" = String, Path, description = "Ids as NanoMDM writes them, separated by commas"), Params),
     request_body(content = String, content_type = "application/xml", description = "`CommandUUID` and `Command`; sent as it is"),
     responses(
         (status = 200, description = "Enqueued for all", body = ApiResult),
@@ -39,14 +48,13 @@ pub(crate) async fn nanomdm_enqueue(
     State(shared): State<Shared>,
     caller: Caller,
     Path(path): Path<String>,
+    Query(params): Query<Params>,
     request: Request,
 ) -> Response {
     let ids = ids::split(&path);
-    let query = request.uri().query().unwrap_or("").to_owned();
-    let no_push =
-        url::form_urlencoded::parse(query.as_bytes()).any(|(key, value)| key == "nopush" && !value.is_empty());
+    let no_push = params.nopush.is_some_and(|value| !value.is_empty());
     let mut result = ApiResult { no_push, ..ApiResult::default() };
-    match enqueue(&shared, &caller, &ids, request, &mut result).await {
+    match enqueue(&shared, &caller, &ids, request, params.confirm_targets, &mut result).await {
         Ok(()) => result.response(ids.len()),
         Err(problem) => {
             result.command_error = Some(problem.line());
@@ -60,6 +68,7 @@ async fn enqueue(
     caller: &Caller,
     ids: &[&str],
     request: Request,
+    confirmed: Option<usize>,
     result: &mut ApiResult,
 ) -> Result<(), Problem> {
     let body = extract::body(request, shared).await?;
@@ -72,11 +81,7 @@ async fn enqueue(
     }
     let envelope =
         Envelope::from_plist(&body).map_err(|error| Problem::field("decoding command", error.to_string()))?;
-    if is_destructive(&envelope.request_type) {
-        caller.must_destroy(shared)?;
-    } else {
-        caller.must(Scope::CommandsWrite)?;
-    }
+    permitted(shared, caller, &envelope, ids.len(), confirmed)?;
     result.command_uuid = Some(envelope.uuid.to_string());
     result.request_type = Some(envelope.request_type.clone());
     let failed = store::retry(async || run(shared, caller, ids, &envelope, !result.no_push).await).await?;
@@ -96,7 +101,9 @@ async fn push_only(shared: &Shared, caller: &Caller, ids: &[&str], result: &mut 
         return Ok(());
     }
     let failed = store::retry(async || push::push_all(shared, ids).await).await?;
-    failed.into_iter().for_each(|(id, why)| result.push_failed(id, why));
+    for (id, why) in failed {
+        result.push_failed(id, why);
+    }
     Ok(())
 }
 
@@ -128,7 +135,7 @@ async fn run<'a>(
     if targets.is_empty() {
         return Ok(failed);
     }
-    let destructive = is_destructive(&envelope.request_type);
+    let destructive = is_destructive(shared, envelope);
     let new = New {
         uuid: envelope.uuid.clone(),
         request_type: &envelope.request_type,

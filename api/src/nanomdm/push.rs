@@ -33,7 +33,9 @@ pub(crate) async fn nanomdm_push(State(shared): State<Shared>, Path(path): Path<
     let mut result = ApiResult::default();
     match store::retry(async || push_all(&shared, &ids).await).await {
         Ok(failed) => {
-            failed.into_iter().for_each(|(id, why)| result.push_failed(id, why));
+            for (id, why) in failed {
+                result.push_failed(id, why);
+            }
             result.response(ids.len())
         }
         Err(problem) => {

@@ -52,7 +52,7 @@ pub(crate) struct Filter {
 /// Enrollments found.
 #[derive(Debug, Default, Serialize, ToSchema)]
 #[schema(as = NanoMdmEnrollments)]
-pub(crate) struct Enrollments {
+pub(crate) struct Found {
     enrollments: Vec<Enrollment>,
     #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<String>,
@@ -93,7 +93,7 @@ pub(crate) struct User {
 /// Finds enrollments, newest first.
 #[utoipa::path(
     post, path = "/v1/enrollments/query", tag = "nanomdm", params(Params), request_body = Body,
-    responses((status = 200, description = "One page", body = Enrollments), (status = 400, description = "A wrong query", body = Enrollments)),
+    responses((status = 200, description = "One page", body = Found), (status = 400, description = "A wrong query", body = Found)),
 )]
 pub(crate) async fn query_enrollments(
     State(shared): State<Shared>,
@@ -102,13 +102,11 @@ pub(crate) async fn query_enrollments(
 ) -> Response {
     match search(&shared, params, request).await {
         Ok(found) => go_json(StatusCode::OK, &found),
-        Err(problem) => {
-            go_json(status_of(&problem), &Enrollments { error: Some(problem.line()), ..Enrollments::default() })
-        }
+        Err(problem) => go_json(status_of(&problem), &Found { error: Some(problem.line()), ..Found::default() }),
     }
 }
 
-async fn search(shared: &Shared, params: Params, request: Request) -> Result<Enrollments, Problem> {
+async fn search(shared: &Shared, params: Params, request: Request) -> Result<Found, Problem> {
     let limit = usize::try_from(page::limit(params.limit)?).unwrap_or_default();
     let mut before: Option<EnrollmentId> = page::after("nanomdm", params.cursor.as_deref())?;
     let body = extract::body(request, shared).await?;
@@ -127,7 +125,7 @@ async fn search(shared: &Shared, params: Params, request: Request) -> Result<Enr
                 left_out -= 1;
             } else if found.len() == limit {
                 let next_cursor = found.last().map(|(last, _)| page::cursor("nanomdm", last));
-                return Ok(Enrollments {
+                return Ok(Found {
                     enrollments: found.into_iter().map(|(_, e)| e).collect(),
                     next_cursor,
                     error: None,
@@ -137,7 +135,7 @@ async fn search(shared: &Shared, params: Params, request: Request) -> Result<Enr
             }
         }
     }
-    Ok(Enrollments { enrollments: found.into_iter().map(|(_, e)| e).collect(), next_cursor: None, error: None })
+    Ok(Found { enrollments: found.into_iter().map(|(_, e)| e).collect(), next_cursor: None, error: None })
 }
 
 impl Filter {

@@ -10,7 +10,7 @@ mod destructive;
 mod options;
 mod spec;
 
-pub(crate) use destructive::is_destructive;
+pub(crate) use destructive::{is_destructive, permitted};
 pub(crate) use options::{enqueue, refused};
 
 /// A path parameter as a `CommandUUID`.

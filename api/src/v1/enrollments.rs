@@ -49,7 +49,7 @@ pub(crate) struct Enrollment {
     udid: Option<String>,
     /// Apple's `EnrollmentID`, in User Enrollment.
     #[serde(skip_serializing_if = "Option::is_none")]
-    enrollment_id: Option<String>,
+    apple_enrollment_id: Option<String>,
     /// `UserID` or `EnrollmentUserID`, on a user channel of macOS.
     #[serde(skip_serializing_if = "Option::is_none")]
     user_id: Option<String>,
@@ -113,7 +113,7 @@ impl Enrollment {
             EnrollmentState::Authenticated { at } | EnrollmentState::Enrolled { since: at } => (at, None),
             EnrollmentState::Unenrolled { at, why } => (at, Some(why.as_str())),
         };
-        let (udid, enrollment_id) = match key {
+        let (udid, apple_enrollment_id) = match key {
             Some(DeviceKey::Udid(udid)) => (Some(udid.to_string()), None),
             Some(DeviceKey::EnrollmentId(id)) => (None, Some(id.to_string())),
             None => (None, None),
@@ -128,7 +128,7 @@ impl Enrollment {
             unenroll_requested_at: about.unenroll_requested_at.map(When),
             parent_id: row.parent.map(|id| id.0),
             udid,
-            enrollment_id,
+            apple_enrollment_id,
             user_id: match &row.user_key {
                 Some(UserKey::UserId(id)) => Some(id.to_string()),
                 _ => None,

@@ -21,7 +21,7 @@ pub(crate) struct Server {
     /// The CA that issues identity certificates to devices.
     identity_ca: IdentityCa,
     /// The push topics and when their certificates end.
-    push: Vec<Topic>,
+    push: Vec<PushTopic>,
     /// How much waits to be pushed.
     push_backlog: Backlog,
 }
@@ -37,7 +37,7 @@ pub(crate) struct IdentityCa {
 
 /// A push topic.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Topic {
+pub(crate) struct PushTopic {
     /// The topic.
     topic: String,
     /// When its certificate ends.
@@ -68,7 +68,7 @@ pub(crate) async fn show_server(State(shared): State<Shared>) -> Result<Json<Ser
     let mut tx = shared.store.read().await?;
     let certs = push::cert::list(&mut tx).await?;
     let backlog = store::push::backlog(&mut tx, now).await?;
-    let topic = |cert: push::cert::PushCertInfo| Topic {
+    let topic = |cert: push::cert::PushCertInfo| PushTopic {
         usable: cert.usable(now),
         not_after: cert.not_after.into(),
         topic: cert.topic,

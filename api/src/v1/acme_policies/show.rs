@@ -18,12 +18,12 @@ pub(crate) struct AcmePolicyDetail {
     /// Who it is for.
     scope: Scope,
     /// How many assignments are in which state, for which reason.
-    counts: Vec<Count>,
+    counts: Vec<StateCount>,
 }
 
 /// How many assignments are in one state for one reason.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Count {
+pub(crate) struct StateCount {
     /// The state.
     state: String,
     /// The code of the reason, where there is one.
@@ -50,6 +50,6 @@ pub(crate) async fn show_acme_policy(
     let row = super::find(&mut tx, &name).await?;
     let scope = Scope::stored(&mut tx, &row).await?;
     let counts = store::assignments::counts(&mut tx, row.id()).await?;
-    let count = |c: store::assignments::Count| Count { state: c.state, reason: c.reason, count: c.count };
+    let count = |c: store::assignments::Count| StateCount { state: c.state, reason: c.reason, count: c.count };
     Ok(Json(AcmePolicyDetail { acme_policy: row.into(), scope, counts: counts.into_iter().map(count).collect() }))
 }

@@ -34,7 +34,7 @@ pub(crate) struct NewToken {
 }
 
 /// A token that was made.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct CreatedToken {
     /// The token itself. It is shown this once and not stored.
     token: String,

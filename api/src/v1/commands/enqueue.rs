@@ -28,7 +28,7 @@ pub(crate) struct Targets {
 }
 
 /// A command to enqueue.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewCommand {
     /// What to send.

@@ -13,15 +13,13 @@ use store::events::NewEvent;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::is_destructive;
+use super::{is_destructive, permitted};
 use crate::Shared;
-use crate::auth::{Caller, Scope};
-use crate::problem::{FieldError, Problem, Slug};
+use crate::auth::Caller;
+use crate::problem::{FieldError, Problem};
 
 /// The most enrollments that one request may name.
 const MOST_TARGETS: usize = 10_000;
-/// The most devices that a destructive command may reach without `confirm_targets`.
-const UNCONFIRMED: usize = 10;
 
 /// Which queue of an enrollment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -107,27 +105,6 @@ impl Options {
     }
 }
 
-/// Refuses a destructive command that the token may not send, or that reaches more devices than was confirmed (TH-60).
-fn permitted(
-    shared: &Shared,
-    caller: &Caller,
-    request_type: &str,
-    targets: usize,
-    confirmed: Option<usize>,
-) -> Result<(), Problem> {
-    if !is_destructive(request_type) {
-        return caller.must(Scope::CommandsWrite);
-    }
-    caller.must_destroy(shared)?;
-    if targets > UNCONFIRMED && confirmed != Some(targets) {
-        let detail = format!(
-            "{request_type} would reach {targets} enrollments; repeat the request with confirm_targets={targets}"
-        );
-        return Err(Problem::new(Slug::ConfirmationNeeded, detail));
-    }
-    Ok(())
-}
-
 /// Enqueues a command and writes it into the log of events, in one transaction.
 pub(crate) async fn enqueue(
     shared: &Shared,
@@ -149,10 +126,10 @@ pub(crate) async fn enqueue(
 async fn run(shared: &Shared, caller: &Caller, envelope: &Envelope, options: &Options) -> Result<Enqueued, Problem> {
     let (now, mut tx) = (shared.clock.now(), shared.store.begin().await?);
     let targets = options.targets(&mut tx).await?;
-    permitted(shared, caller, &envelope.request_type, targets.len(), options.confirm_targets)?;
+    permitted(shared, caller, envelope, targets.len(), options.confirm_targets)?;
     let lane = match options.lane {
         Some(LaneName::Normal) => Lane::Normal,
-        None if !is_destructive(&envelope.request_type) => Lane::Normal,
+        None if !is_destructive(shared, envelope) => Lane::Normal,
         Some(LaneName::Urgent) | None => Lane::Urgent,
     };
     let new = New {

@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use crate::problem::Problem;
 
 /// What to send: one of the commands that this server builds, or any other as a property list.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum CommandSpec {
     /// `DeviceInformation`

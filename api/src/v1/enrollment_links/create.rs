@@ -59,7 +59,7 @@ pub(crate) enum Kind {
 }
 
 /// A link that was made.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct CreatedLink {
     /// The URL to give to the person. It is shown this once; only a hash of it is stored.
     #[schema(example = "https://mdm.example.com/enroll/…")]
