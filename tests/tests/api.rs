@@ -838,6 +838,73 @@ async fn th_64_what_a_command_holds_is_shown_to_nobody() {
     .await;
 }
 
+/// Everything that is logged, as text.
+#[derive(Clone, Default)]
+struct Log(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn th_65_no_token_and_no_body_is_logged() {
+    story(async |world| {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_writer(move || writer.clone());
+        let guard = tracing::subscriber::set_default(subscriber.finish());
+        let one = world.enroll(1).await;
+        let unknown = world.admin.replace("assay_", "assay-");
+        world.call(&unknown, Method::GET, "/api/v1/events", None).await.is(401);
+        let lock = plist("lock-1", "DeviceLock")
+            .replace("<key>RequestType</key>", "<key>PIN</key><string>135790</string><key>RequestType</key>");
+        world.nano(Method::PUT, &format!("/v1/enqueue/{}", udid(1)), lock).await;
+        world
+            .put(
+                "/api/v1/push-certs",
+                json!({"pem": "-----BEGIN PRIVATE KEY-----c2VjcmV0LWtleQ==", "password": "hunter2"}),
+            )
+            .await
+            .is(422);
+        let link = world.post("/api/v1/enrollment-links", json!({})).await.is(201).json();
+        world.get(&format!("/api/v1/enrollments/{one}")).await.is(200);
+        drop(guard);
+        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert!(text.contains("an API request had no valid token"), "{text}");
+        let code = link["url"].as_str().unwrap().rsplit('/').next().unwrap().to_owned();
+        let secret = world.admin.get(39..82).unwrap();
+        for secret in [secret, &code, "135790", "hunter2", "c2VjcmV0LWtleQ"] {
+            assert!(!text.contains(secret), "{secret} was logged");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn th_61_what_a_device_calls_itself_stays_text() {
+    story(async |world| {
+        let id = world.enroll(1).await;
+        let name = "<script>alert(1)</script>\r\nSet-Cookie: a=b";
+        let mut tx = world.store().begin().await.unwrap();
+        let claims = store::enrollments::Claims { topic: TOPIC, device_name: Some(name), ..Default::default() };
+        store::enrollments::authenticated(&mut tx, id, true, &claims, world.clock.now()).await.unwrap();
+        tx.commit().await.unwrap();
+        let answer = world.get(&format!("/api/v1/enrollments/{id}")).await.is(200);
+        assert_eq!(answer.headers[header::CONTENT_TYPE], "application/json");
+        assert_eq!(answer.json()["enrollment"]["device_name"], name);
+        assert!(!answer.headers.contains_key(header::SET_COOKIE));
+    })
+    .await;
+}
+
 #[test]
 fn the_description_that_is_checked_in_is_the_one_that_is_served() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/openapi.json");
