@@ -22,6 +22,7 @@ use openssl::rsa::Rsa;
 use openssl::stack::Stack;
 use openssl::symm::Cipher;
 use openssl::x509::{X509, X509NameBuilder};
+use push::Error as E;
 use push::{Apns, Client, Outcome, Pusher, Settings, Target, cert};
 use store::enrollments::{NewDevice, Tokens};
 use store::push::{Lease, PARKED};
@@ -562,7 +563,6 @@ async fn th_68_a_push_certificate_that_would_lose_devices_is_refused() {
             assert!(cert::list(&mut store.read().await.unwrap()).await.unwrap().is_empty());
             error
         };
-        use push::Error as E;
         assert!(matches!(refused(good.certificate_pem() + &other.key_pem()).await, E::Mismatch));
         assert!(matches!(refused(good.certificate_pem()).await, E::Key(_)));
         assert!(matches!(refused(good.key_pem()).await, E::Upload(_)));

@@ -80,7 +80,7 @@ async fn direct_goes_through_a_proxy() {
             let endpoint = Endpoint {
                 host: "localhost".to_owned(),
                 port: bench.apns.addr().port(),
-                ca_pem: Some(push_suite::Pki::get().ca_pem.clone()),
+                ca_pem: Some(push_suite::pki::Pki::get().ca_pem.clone()),
                 proxy: Some(Proxy::new(&format!("http://{at}"), Some(login)).unwrap()),
             };
             let settings = push::Settings::new(Client::Direct(endpoint));

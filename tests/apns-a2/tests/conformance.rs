@@ -4,7 +4,8 @@
 mod push_suite;
 
 use push::Client;
-use push_suite::{Bench, Pki, Subject};
+use push_suite::pki::Pki;
+use push_suite::{Bench, Subject};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use store::{Settings, Store};

@@ -3,8 +3,9 @@
 //! It runs against `direct` here, on both databases, and against unmodified a2 in `tests/apns-a2`, which includes this file.
 //! Time stands still unless a test moves it; what is real is the network.
 
+pub mod pki;
+
 use std::net::SocketAddr;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use mdm_core::crypto::seal::Sealer;
@@ -13,13 +14,11 @@ use mdm_core::ids::EnrollmentId;
 use mdm_core::random::Random;
 use mdm_core::time::{Clock, Timestamp};
 use push::{Client, Pusher, Settings, cert};
-use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
-};
 use simulator::apns::{Answer, ApnsStandIn, Settings as StandInSettings};
 use store::Store;
 use store::enrollments::{NewDevice, Tokens};
+
+use pki::Pki;
 
 pub const TOPIC: &str = "com.apple.mgmt.External.5f0c2c4e-9d3b-4b7e-9f0a-1c2d3e4f5a6b";
 const START: Timestamp = Timestamp(1_795_000_000_000);
@@ -34,51 +33,6 @@ pub struct Subject {
     pub client: fn(SocketAddr, &str) -> Client,
     /// Whether it passes on `Retry-After`.
     pub keeps_retry_after: bool,
-}
-
-/// The certificates of the pretend world: made once for the process, because a client may be told its CA only once.
-pub struct Pki {
-    pub ca_pem: String,
-    pub server_pem: String,
-    pub server_key_pem: String,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Pki {
-    pub fn get() -> &'static Self {
-        static PKI: OnceLock<Pki> = OnceLock::new();
-        PKI.get_or_init(Self::new)
-    }
-
-    fn new() -> Self {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new([]).unwrap();
-        params.distinguished_name.push(DnType::CommonName, "Pretend Apple");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        let ca = params.self_signed(&key).unwrap();
-        let ca_pem = ca.pem();
-        let issuer = Issuer::new(params, key);
-
-        let server_key = KeyPair::generate().unwrap();
-        let names = ["api.push.apple.com", "localhost", "127.0.0.1"].map(str::to_owned);
-        let mut params = CertificateParams::new(names).unwrap();
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let server_pem = params.signed_by(&server_key, &issuer).unwrap().pem();
-        Self { ca_pem, server_pem, server_key_pem: server_key.serialize_pem(), issuer }
-    }
-
-    /// A push certificate for `topic` and its key, as one PEM.
-    pub fn push_pem(&self, topic: &str) -> String {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new([]).unwrap();
-        let mut name = DistinguishedName::new();
-        name.push(DnType::CustomDnType(vec![0, 9, 2342, 19_200_300, 100, 1, 1]), topic);
-        name.push(DnType::CommonName, format!("APSP:{topic}"));
-        params.distinguished_name = name;
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        params.signed_by(&key, &self.issuer).unwrap().pem() + &key.serialize_pem()
-    }
 }
 
 /// A server's half (database, loop) and Apple's half (the stand-in), with a client between them.
