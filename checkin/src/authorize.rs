@@ -1,7 +1,7 @@
 //! Which enrollment a request speaks for: the certificate decides, and the body must say the same (TH-01 to TH-06).
 
 use mdm_core::enrollment::{DeviceKey, EnrollmentEvent, EnrollmentState, Sender, UserKey};
-use mdm_core::ids::EnrollmentId;
+use mdm_core::ids::{EnrollmentId, Fingerprint};
 use mdm_core::rate::Rate;
 use mdm_core::time::Timestamp;
 use store::Tx;
@@ -152,6 +152,9 @@ pub(crate) fn judge(
 /// How often the refusals of one certificate are written as events: the log has them all, the database must not be filled.
 const REFUSALS: Rate = Rate { burst: 3, per_second: 1.0 / 600.0 };
 
+/// How often an operator is told that one identity has ended.
+const ONCE_A_DAY: Rate = Rate { burst: 1, per_second: 1.0 / 86_400.0 };
+
 /// Writes a refusal that an operator should hear of, in a transaction of its own: that of the message was given up.
 pub(crate) async fn record_refusal(door: &Door, identity: &Identity, what: &'static str, error: &DeviceError) {
     let why = match error {
@@ -188,6 +191,31 @@ pub(crate) async fn record_refusal(door: &Door, identity: &Identity, what: &'sta
     };
     if let Err(error) = written.await {
         tracing::warn!(%error, "the refusal could not be written to the event log");
+    }
+}
+
+/// Tells the operator that a device is cut off because its identity has ended (TH-09): it must be enrolled anew.
+pub(crate) async fn record_not_valid(door: &Door, fingerprint: Fingerprint) {
+    metrics::counter!("identity_not_valid_total").increment(1);
+    let now = door.clock.now();
+    if !door.refusals.take(fingerprint, ONCE_A_DAY, now) {
+        return;
+    }
+    let written = async {
+        let mut tx = door.store.begin().await?;
+        // Of a certificate that was never pinned there is nothing to tell.
+        let Some(pin) = identities::find_by_fingerprint(&mut tx, fingerprint).await? else {
+            return Ok(());
+        };
+        let enrollment = pin.enrollment;
+        tracing::warn!(enrollment.id = %enrollment, not_after = %pin.not_after, "a device's identity is not valid now");
+        let summary =
+            "The device's identity certificate is not valid now: the device is cut off until it is enrolled anew";
+        event(&mut tx, Some(enrollment), "identity.not_valid", summary, now).await?;
+        tx.commit().await
+    };
+    if let Err(error) = written.await {
+        tracing::warn!(%error, "the end of an identity could not be written to the event log");
     }
 }
 

@@ -49,6 +49,14 @@ pub(crate) enum IdentityError {
     /// The `signingTime` is missing or too far away, and the setting is strict.
     #[error("Mdm-Signature: the signing time is missing or too far from now")]
     Skew,
+    /// The certificate is not valid now.
+    #[error("{error}")]
+    NotValid {
+        /// Which certificate.
+        fingerprint: Fingerprint,
+        /// Too early or too late.
+        error: TrustError,
+    },
     /// The certificate is not believed.
     #[error("{0}")]
     Trust(#[from] TrustError),
@@ -70,14 +78,9 @@ pub(crate) fn identify(door: &Door, parts: &Parts, body: &[u8]) -> Result<Identi
         signed(door, &parts.headers, body, now)?
     };
     let fingerprint = certificate.fingerprint();
-    door.chains.check(&door.trust, &certificate, fingerprint, &others, now).inspect_err(|error| {
-        if matches!(error, TrustError::Expired | TrustError::NotYetValid) {
-            metrics::counter!("identity_not_valid_total").increment(1);
-            tracing::warn!(
-                certificate = %fingerprint, serial = certificate.serial_hex(), not_after = %certificate.not_after(), %error,
-                "a device's identity is not valid now: it is cut off until it is enrolled anew"
-            );
-        }
+    door.chains.check(&door.trust, &certificate, fingerprint, &others, now).map_err(|error| match error {
+        TrustError::Expired | TrustError::NotYetValid => IdentityError::NotValid { fingerprint, error },
+        error => IdentityError::Trust(error),
     })?;
     Ok(Identity { certificate, fingerprint, signed_at })
 }

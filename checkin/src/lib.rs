@@ -37,7 +37,7 @@ use mdm_core::time::Clock;
 use store::Store;
 use tokio::sync::Semaphore;
 
-use crate::identity::VerifiedChains;
+use crate::identity::{IdentityError, VerifiedChains};
 pub use crate::last_seen::LastSeen;
 use crate::reply::DeviceError;
 
@@ -167,6 +167,9 @@ async fn respond(door: &Door, request: Request, url: Url) -> Response {
         Ok(response) => response,
         Err(error) => {
             error.log();
+            if let DeviceError::Identity(IdentityError::NotValid { fingerprint, .. }) = error {
+                authorize::record_not_valid(door, fingerprint).await;
+            }
             reply::error(&error, &door.random)
         }
     }

@@ -21,7 +21,7 @@ use axum::extract::ConnectInfo;
 use axum::response::Response;
 use checkin::{PeerAddress, PeerCertificate};
 use futures_util::FutureExt;
-use http::{HeaderName, Request, StatusCode, header};
+use http::{HeaderName, HeaderValue, Request, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -254,25 +254,35 @@ async fn answer(
     shared: &Shared,
 ) -> Response {
     let limits = shared.limits;
+    // RFC 9112 §6.1: a length may have stood beside the chunks. hyper takes the chunks; whatever follows on this connection is
+    // not read, so that nothing can be smuggled past a proxy that took the length (TH-26).
+    let is_chunked = request.version() == Version::HTTP_11 && request.headers().contains_key(header::TRANSFER_ENCODING);
     let mut request = request.map(|body| Body::new(Paced::new(body, limits.body_idle, limits.body_per_kib)));
     let client = client_address(&request, peer, &shared.proxies);
     let extensions = request.extensions_mut();
     extensions.insert(ConnectInfo(client));
     extensions.insert(PeerAddress(peer));
     extensions.insert(certificate);
-    match AssertUnwindSafe(shared.router.clone().oneshot(request)).catch_unwind().await {
+    let answered = AssertUnwindSafe(shared.router.clone().oneshot(request)).catch_unwind().await;
+    let mut response = match answered {
         Ok(Ok(response)) => response,
         Ok(Err(never)) => match never {},
-        // One message that trips over a defect must not stop the process, nor unenroll a device (TH-12, TH-23).
-        Err(_) => {
-            metrics::counter!("http_panics_total").increment(1);
-            tracing::error!("a request ended in a panic; this is a defect of the server");
-            let mut response = Response::new(Body::empty());
-            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-            response.headers_mut().insert(header::RETRY_AFTER, http::HeaderValue::from_static("60"));
-            response
-        }
+        Err(_) => after_panic(),
+    };
+    if is_chunked {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+    response
+}
+
+/// One message that trips over a defect must neither stop the process nor unenroll a device (TH-12, TH-23).
+fn after_panic() -> Response {
+    metrics::counter!("http_panics_total").increment(1);
+    tracing::error!("a request ended in a panic; this is a defect of the server");
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
+    response
 }
 
 /// The client, as the last entry of a trusted proxy's header names it, else the TCP peer.

@@ -169,6 +169,45 @@ async fn th_03_the_two_kinds_of_ids_are_not_mixed_up() {
 }
 
 #[tokio::test]
+async fn th_04_ids_of_another_form_are_refused() {
+    story(|world| async move {
+        let (victim, id) = world.enrolled(1).await;
+        let device = world.device(2).await;
+        for udid in [format!("{}:{USER}", victim.udid), "*".into(), "../x".into(), "x".repeat(4000)] {
+            let odd = Device { udid, ..device.clone() };
+            assert_eq!(world.check_in(Proof::Signed(&odd), &odd.authenticate()).await.status, BAD);
+        }
+        for user in [USER.replace('-', ""), format!("{USER}:x"), "ann".to_owned()] {
+            let message =
+                victim.token_update_with("dXNlclRva2Vu", &format!("<key>UserID</key><string>{user}</string>"));
+            assert_eq!(world.check_in(Proof::Signed(&victim), &message).await.status, BAD, "{user}");
+        }
+        assert!(world.user(id).await.is_none());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn th_06_one_certificate_enrolls_one_device_however_many_try() {
+    story(|world| async move {
+        let device = world.device(1).await;
+        let claims: Vec<Device> =
+            (0..8).map(|n| Device { udid: format!("00008110-{n:016X}"), ..device.clone() }).collect();
+        let answers = futures_util::future::join_all(
+            claims.iter().map(async |claim| world.check_in(Proof::Signed(claim), &claim.authenticate()).await),
+        )
+        .await;
+        assert_eq!(answers.iter().filter(|answer| answer.status == StatusCode::OK).count(), 1);
+        let mut live = 0;
+        for claim in &claims {
+            live += usize::from(world.live(claim).await.is_some());
+        }
+        assert_eq!(live, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn th_05_th_08_only_identities_with_a_record_are_believed() {
     story(|world| async move {
         let key = p256();
@@ -242,6 +281,8 @@ async fn th_09_an_expired_or_revoked_identity_is_cut_off_at_once() {
         assert_eq!(world.check_in(Proof::Tls(&revoked), &revoked.authenticate()).await.status, BAD);
         world.later(366 * 24 * 3600);
         assert_eq!(world.idle(&expired).await.status, BAD);
+        assert_eq!(world.idle(&expired).await.status, BAD);
+        assert_eq!(world.events("identity.not_valid").await, 1, "an operator hears of it, once");
         assert_eq!(world.check_in(Proof::Tls(&expired), &expired.check_out()).await.status, BAD);
     })
     .await;
@@ -374,11 +415,24 @@ async fn th_12_no_error_path_unenrolls_a_device() {
         }
         assert!(seen.iter().all(|status| [200, 400, 404, 410, 413].contains(status)), "{seen:?}");
         assert!(world.live(&device).await.is_some() && world.live(&other).await.is_some());
-        // The database is gone: come back later.
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn rg_12_without_a_database_devices_are_asked_to_come_back_later() {
+    story(|world| async move {
+        let (device, _) = world.enrolled(1).await;
         world.store.close().await;
-        let away = world.check_in(Proof::Tls(&device), &device.token_update()).await;
-        assert_eq!(away.status, StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(world.report(Proof::Tls(&device), &device.idle()).await.status, StatusCode::SERVICE_UNAVAILABLE);
+        for message in [device.authenticate(), device.token_update(), device.check_out()] {
+            let answer = world.check_in(Proof::Signed(&device), &message).await;
+            assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+        }
+        for report in [device.idle(), device.status("Acknowledged", "x"), "<key>Status</key>".to_owned()] {
+            let answer = world.report(Proof::Tls(&device), &report).await;
+            assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+            assert!(answer.headers.contains_key("retry-after"));
+        }
     })
     .await;
 }
@@ -471,6 +525,54 @@ async fn th_17_a_replayed_message_changes_nothing() {
         let same = before.token_signed_at.unwrap();
         assert!(world.check_in(Proof::SignedAt(&device, same), &device.token_update()).await.is_empty());
         assert_eq!(world.enrollment(id).await.token_at, Some(world.now()));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn rg_24_older_data_never_overwrites_newer() {
+    story(|world| async move {
+        let (device, id) = world.enrolled(1).await;
+        world.later(1000);
+        let at = |seconds| Some(world.now().minus(Duration::from_secs(seconds)));
+        // When each message was signed (none: it came by mutual TLS), and whether it is to be stored.
+        let messages = [
+            (at(500), true),
+            (at(600), false),
+            (at(500), true),
+            (at(400), true),
+            (None, true),
+            (at(500), false),
+            (at(300), true),
+        ];
+        for (n, (signed_at, stored)) in messages.into_iter().enumerate() {
+            let proof = signed_at.map_or(Proof::Tls(&device), |at| Proof::SignedAt(&device, at));
+            world.later(1);
+            assert!(world.check_in(proof, &device.token_update()).await.is_empty());
+            assert_eq!(world.enrollment(id).await.token_at == Some(world.now()), stored, "TokenUpdate {n}");
+            let token = STANDARD.encode(format!("token-{n}"));
+            let set = device.message("SetBootstrapToken", &format!("<key>BootstrapToken</key><data>{token}</data>"));
+            assert!(world.check_in(proof, &set).await.is_empty());
+            let kept = world.check_in(Proof::Tls(&device), &device.message("GetBootstrapToken", "")).await;
+            assert_eq!(kept.body.contains(&token), stored, "SetBootstrapToken {n}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn rg_14_a_lost_answer_costs_one_redelivery_at_most() {
+    story(|world| async move {
+        let (device, id) = world.enrolled(1).await;
+        world.enqueue(id, "one").await;
+        world.enqueue(id, "two").await;
+        assert!(world.idle(&device).await.body.contains("one"));
+        let lost = world.acknowledge(&device, "one").await;
+        let again = world.acknowledge(&device, "one").await;
+        assert!(lost.body.contains("two"));
+        assert_eq!(again.body, lost.body, "the report counts once, and the same command comes again");
+        assert!(world.acknowledge(&device, "two").await.is_empty());
+        assert!(world.acknowledge(&device, "two").await.is_empty());
     })
     .await;
 }

@@ -14,6 +14,7 @@ use const_oid::db::rfc5911::{ID_CONTENT_TYPE, ID_DATA, ID_MESSAGE_DIGEST, ID_SIG
 use der::asn1::{AnyRef, OctetStringRef};
 use der::{Decode, Encode, Reader, SliceReader, Tag, TagNumber, Tagged};
 use openssl::cms::CmsContentInfo;
+use x509_cert::spki::AlgorithmIdentifierOwned;
 use x509_cert::time::Time;
 
 use super::key::{Hash, SignatureAlgorithm, plain_parameters};
@@ -188,8 +189,17 @@ fn ber_length(bytes: &[u8]) -> Option<usize> {
     }
 }
 
+/// The parts of SignedData (RFC 5652 §5.1).
+struct Outline<'a> {
+    digest_algorithms: Vec<ObjectIdentifier>,
+    content: EncapsulatedContentInfo,
+    certificates: Vec<&'a [u8]>,
+    signers: Vec<&'a [u8]>,
+}
+
 /// What the profile looks at, still unverified.
 struct Parts<'a> {
+    digest_algorithms: Vec<ObjectIdentifier>,
     content: EncapsulatedContentInfo,
     certificates: Vec<&'a [u8]>,
     signer: SignerInfo,
@@ -197,7 +207,8 @@ struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     fn read(der: &'a [u8]) -> Result<Self, CmsError> {
-        let (content, certificates, signers) = Self::outline(der).map_err(|_| CmsError::Malformed)?;
+        let Outline { digest_algorithms, content, certificates, signers } =
+            Self::outline(der).map_err(|_| CmsError::Malformed)?;
         if certificates.len() > MAX_CERTIFICATES {
             return Err(CmsError::Certificates);
         }
@@ -205,12 +216,11 @@ impl<'a> Parts<'a> {
             return Err(CmsError::NotOneSigner);
         };
         let signer = SignerInfo::from_der(signer).map_err(|_| CmsError::Malformed)?;
-        Ok(Self { content, certificates, signer })
+        Ok(Self { digest_algorithms, content, certificates, signer })
     }
 
     /// Walks down to the parts. Certificates stay as the octets they came in: a fingerprint is made of them.
-    #[expect(clippy::type_complexity, reason = "used once, by the line above it")]
-    fn outline(der: &'a [u8]) -> der::Result<(EncapsulatedContentInfo, Vec<&'a [u8]>, Vec<&'a [u8]>)> {
+    fn outline(der: &'a [u8]) -> der::Result<Outline<'a>> {
         let mut content_info = SliceReader::new(contents(der, Tag::Sequence)?)?;
         if ObjectIdentifier::decode(&mut content_info)? != ID_SIGNED_DATA {
             return Err(der::ErrorKind::Failed.into());
@@ -220,7 +230,10 @@ impl<'a> Parts<'a> {
 
         let mut signed_data = SliceReader::new(contents(explicit, Tag::Sequence)?)?;
         contents(signed_data.tlv_bytes()?, Tag::Integer)?;
-        contents(signed_data.tlv_bytes()?, Tag::Set)?;
+        let digest_algorithms = elements(contents(signed_data.tlv_bytes()?, Tag::Set)?)?
+            .into_iter()
+            .map(|element| AlgorithmIdentifierOwned::from_der(element).map(|algorithm| algorithm.oid))
+            .collect::<der::Result<_>>()?;
         let content = EncapsulatedContentInfo::decode(&mut signed_data)?;
         let mut certificates = Vec::new();
         if signed_data.peek_tag()? == context(0) {
@@ -231,7 +244,7 @@ impl<'a> Parts<'a> {
         }
         let signers = elements(contents(signed_data.tlv_bytes()?, Tag::Set)?)?;
         signed_data.finish(())?;
-        Ok((content, certificates, signers))
+        Ok(Outline { digest_algorithms, content, certificates, signers })
     }
 
     fn verify(self, content: &[u8], rules: Rules) -> Result<SignedBy, CmsError> {
@@ -273,7 +286,7 @@ impl<'a> Parts<'a> {
 
     fn hash(&self, rules: Rules) -> Result<Hash, CmsError> {
         let algorithm = &self.signer.digest_alg;
-        if !plain_parameters(algorithm) {
+        if !plain_parameters(algorithm) || !self.digest_algorithms.contains(&algorithm.oid) {
             return Err(CmsError::Algorithm);
         }
         match Hash::from_oid(algorithm.oid).ok_or(CmsError::Algorithm)? {

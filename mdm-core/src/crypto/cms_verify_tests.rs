@@ -180,6 +180,24 @@ fn good_messages_are_accepted() {
     }
 }
 
+/// Whether OpenSSL's own check of the whole message passes; who the signer is, is not asked.
+fn openssl_accepts(cms: &[u8]) -> bool {
+    use openssl::cms::CMSOptions;
+    let flags = CMSOptions::BINARY | CMSOptions::DETACHED | CMSOptions::NO_SIGNER_CERT_VERIFY;
+    CmsContentInfo::from_der(cms).is_ok_and(|mut cms| cms.verify(None, None, Some(CONTENT), None, flags).is_ok())
+}
+
+#[test]
+fn what_is_accepted_here_is_accepted_by_openssl() {
+    let p256 = Person::with(PrivateKey::generate_p256().unwrap(), 3);
+    for signer in [device(), &p256] {
+        for hash in [Hash::Sha256, Hash::Sha384, Hash::Sha512] {
+            assert!(openssl_accepts(&Forge::good(signer, hash).build()), "{hash:?}");
+        }
+    }
+    assert!(!openssl_accepts(&Forge { signer: stranger(), named: &device().certificate, ..good() }.build()));
+}
+
 #[test]
 fn named_algorithms_null_parameters_and_key_ids_are_accepted() {
     let mut forge = good();
@@ -359,6 +377,16 @@ fn th_15_algorithms_that_do_not_fit_each_other() {
 }
 
 #[test]
+fn th_15_a_digest_that_the_message_does_not_announce() {
+    let message = good().build();
+    let announced = oid(rfc5912::ID_SHA_256);
+    let at = message.windows(announced.len()).position(|window| window == announced).unwrap();
+    let mut altered = message;
+    altered[at + announced.len() - 1] = 2; // SHA-384
+    assert_eq!(refused(&altered), CmsError::Algorithm);
+}
+
+#[test]
 fn th_15_too_many_certificates_and_too_many_bytes() {
     let many = Forge { certificates: vec![&stranger().certificate; 11], ..good() };
     assert_eq!(refused(&many.build()), CmsError::Certificates);
@@ -399,6 +427,9 @@ proptest::proptest! {
         let at = at % altered.len();
         altered[at] = with;
         if let Ok(by) = verify_detached(&altered, CONTENT, STRICT) {
+            // An altered certificate is refused by its issuer's signature, not here.
+            let unaltered = by.certificate == device().certificate;
+            proptest::prop_assert!(!unaltered || openssl_accepts(&altered), "what passes here passes OpenSSL too");
             proptest::prop_assert_eq!(by.certificate.public_key().unwrap(), device().certificate.public_key().unwrap());
         }
     }

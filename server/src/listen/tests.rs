@@ -198,6 +198,22 @@ async fn th_26_headers_are_limited() {
 }
 
 #[tokio::test]
+async fn th_26_nothing_is_read_behind_a_body_of_two_lengths() {
+    let server = plain(short()).await;
+    for lengths in
+        ["Content-Length: 4\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\r\nContent-Length: 4"]
+    {
+        let smuggled =
+            format!("POST /echo HTTP/1.1\r\nHost: a\r\n{lengths}\r\n\r\n0\r\n\r\nGET /who HTTP/1.1\r\nHost: a\r\n\r\n");
+        let (_, answer) = told(connect(&server).await, smuggled.as_bytes()).await;
+        assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
+        assert!(!answer.contains("nobody"));
+    }
+    let twice = b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nabcde";
+    assert!(!told(connect(&server).await, twice).await.1.contains(" 200 "));
+}
+
+#[tokio::test]
 async fn th_23_a_panic_costs_one_request_and_is_answered_with_503() {
     let server = plain(Limits::default()).await;
     let mut stream = connect(&server).await;
