@@ -50,7 +50,7 @@ impl Row {
     fn text(&self) -> String {
         let mark = |on: bool, word: &'static str| if on { word } else { "·" };
         format!(
-            "{:<52} {:<8} {:<7} {:<5} {:<4} {:<5} {}",
+            "{:<54} {:<8} {:<7} {:<5} {:<4} {:<5} {}",
             self.label,
             mark(self.enrolled, "enrolled"),
             mark(self.not_now, "NotNow"),
@@ -169,12 +169,16 @@ impl Board {
     /// Prints the table and the summary; true where nothing is wrong.
     pub(super) fn finish(&self, verdicts: &[Verdict], pushes: u64) -> bool {
         self.with(|state| {
-            if let Some((all, _)) = state.screen.take() {
+            if let Some((all, bar)) = state.screen.take() {
+                for own in state.rows.iter_mut().filter_map(|row| row.bar.take()) {
+                    own.finish_and_clear();
+                }
+                bar.finish_and_clear();
                 // A terminal that is gone needs no clearing.
                 let _ = all.clear();
             }
             println!(
-                "{:<52} {:<8} {:<7} {:<5} {:<4} {:<5} decision and reason",
+                "{:<54} {:<8} {:<7} {:<5} {:<4} {:<5} decision and reason",
                 "device", "", "", "asked", "sent", "ack"
             );
             for (row, verdict) in state.rows.iter().zip(verdicts) {

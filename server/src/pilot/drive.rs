@@ -160,7 +160,7 @@ fn lines_of(member: &Member, run: &str, number: usize) -> Result<Vec<Line>> {
         (_, Attestation::MustBeFalse) => "unknown",
     };
     let line = Line {
-        label: format!("{:<16} {system:<15} {}{own}", member.product_name, hardware.chip),
+        label: format!("{:<17} {system:<15} {}{own}", member.product_name, hardware.chip),
         silicon,
         mac: hardware.family == Family::Mac,
         device_id: record.enrollment_id.clone().unwrap_or_else(|| record.udid.clone()),
@@ -169,7 +169,7 @@ fn lines_of(member: &Member, run: &str, number: usize) -> Result<Vec<Line>> {
     };
     let mut lines = vec![line.clone()];
     if let Some((user, expected)) = member.user(run, number)? {
-        let label = format!("{:<16} {system:<15} {}, user channel", member.product_name, hardware.chip);
+        let label = format!("{:<17} {system:<15} {}, user channel", member.product_name, hardware.chip);
         lines.push(Line { label, user: Some(user.short_name), expected, ..line });
     }
     Ok(lines)

@@ -167,3 +167,59 @@ fn compare(line: &Line, seen: &Seen, assignment: &Value, wrong: &mut Vec<String>
         wrong.push(format!("the API says {}, the device saw {acme:?}", decision.get("form").unwrap_or(&Value::Null)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use simulator::acme::Acme;
+    use simulator::fleet::Attest;
+
+    use super::*;
+
+    fn line(expected: Expected) -> Line {
+        let label = "iPhone17,2".to_owned();
+        Line { label, silicon: "", mac: false, device_id: "U".to_owned(), user: None, expected }
+    }
+
+    fn seen(attest: Option<bool>) -> Seen {
+        let acme = Acme {
+            directory_url: "https://ca.example/".to_owned(),
+            client_identifier: "x".to_owned(),
+            key_type: "ECSECPrimeRandom".to_owned(),
+            key_size: 256,
+            hardware_bound: true,
+            attest,
+            key_is_extractable: None,
+            allow_all_apps_access: None,
+        };
+        Seen { acme: Some(acme), complaints: Vec::new() }
+    }
+
+    fn open(attest: &str) -> Value {
+        json!({ "state": "installed", "decision": { "outcome": "open", "form": { "hardware_bound": true, "attest": attest } } })
+    }
+
+    fn wrong(expected: Expected, seen: &Seen, assignment: &Value) -> Vec<String> {
+        judge(&line(expected), seen, Some("id"), Some(assignment)).wrong
+    }
+
+    const FULL: Expected = Expected::Profile { hardware_bound: true, attest: Attest::True, because: None };
+
+    #[test]
+    fn three_stories_that_agree_are_right() {
+        assert_eq!(wrong(FULL, &seen(Some(true)), &open("true")), [""; 0]);
+        let closed = json!({ "state": "blocked", "decision": { "outcome": "closed", "reason": { "code": "payload_needs_newer_os" } } });
+        assert_eq!(wrong(Expected::Refused(Because::OldSystem), &Seen::default(), &closed), [""; 0]);
+    }
+
+    #[test]
+    fn any_story_that_differs_is_wrong() {
+        assert_eq!(wrong(FULL, &seen(None), &open("leave_out")).len(), 1, "Apple's table demands Attest");
+        assert_eq!(wrong(FULL, &seen(Some(true)), &open("false")).len(), 1, "the API says something else");
+        assert_eq!(wrong(FULL, &Seen::default(), &open("true")).len(), 1, "the device saw no profile");
+        assert_eq!(wrong(Expected::Refused(Because::OldSystem), &seen(Some(true)), &open("true")).len(), 3);
+        let unexplained = json!({ "state": "blocked", "decision": { "outcome": "closed", "reason": { "code": "hardware_unknown" } } });
+        assert_eq!(wrong(Expected::Refused(Because::OldSystem), &Seen::default(), &unexplained).len(), 1);
+        assert_eq!(judge(&line(FULL), &seen(Some(true)), Some("id"), None).wrong.len(), 1);
+    }
+}
