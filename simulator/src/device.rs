@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use http::Method;
 use openssl::hash::{MessageDigest, hash};
+use openssl::pkey::{PKey, Private};
 
 use crate::commands::{Answered, Status};
 use crate::error::{Error, Result};
@@ -185,6 +186,7 @@ pub struct Device {
     pub(crate) anchors: Vec<Vec<u8>>,
     pub(crate) history: Vec<Answered>,
     pub(crate) finished: BTreeSet<String>,
+    pub(crate) ready_key: Option<PKey<Private>>,
     mdm: Option<Mdm>,
     trust: Trust,
     client: Client,
@@ -202,6 +204,7 @@ impl Device {
             anchors: Vec::new(),
             history: Vec::new(),
             finished: BTreeSet::new(),
+            ready_key: None,
             mdm: None,
             trust,
             client,
@@ -236,6 +239,7 @@ impl Device {
                 *url = format!("http://{rest}");
             }
         }
+        enrollment.scep.key = self.ready_key.clone();
         let mut trust = self.trust.clone();
         for anchor in &enrollment.anchors {
             trust = trust.with_der(anchor.clone());

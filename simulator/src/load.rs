@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use openssl::pkey::{PKey, Private};
+use openssl::rsa::Rsa;
 use tokio::task::JoinSet;
 
 use crate::device::{Behaviour, ChannelId, Device, Record, Transport};
@@ -24,6 +26,9 @@ const CHECK_IN: &str = "application/x-apple-aspen-mdm-checkin";
 const CONNECT: &str = "application/x-apple-aspen-mdm";
 /// Requests in one session before it counts as an error.
 const LONGEST_SESSION: usize = 200;
+/// RSA keys that the devices share: making one takes a core a tenth of a second, and who has which key is nothing that a
+/// server's speed depends on.
+const KEYS: usize = 16;
 
 /// How hard to press, and on whom.
 #[derive(Clone)]
@@ -82,15 +87,19 @@ pub async fn prepare(
     progress: impl Fn() + Send + Sync + 'static,
 ) -> Result<Vec<Prepared>> {
     let tls = Arc::new(settings.trust.tls(None)?);
+    let keys = tokio::task::spawn_blocking(|| {
+        (0..KEYS).map(|_| Ok(PKey::from_rsa(Rsa::generate(2048)?)?)).collect::<Result<Vec<_>>>()
+    });
+    let keys = keys.await.map_err(|error| Error::Options(error.to_string()))??;
     let progress = Arc::new(progress);
     let gate = Arc::new(tokio::sync::Semaphore::new(8));
     let mut tasks = JoinSet::new();
-    for (number, link) in links.iter().cloned().enumerate() {
+    for ((number, link), key) in links.iter().cloned().enumerate().zip(keys.iter().cloned().cycle()) {
         let (settings, tls, progress, gate) = (settings.clone(), tls.clone(), progress.clone(), gate.clone());
         let seed = format!("{run}/{number}");
         tasks.spawn(async move {
             let _turn = gate.acquire().await;
-            let done = prepare_one(&link, &seed, &settings, &tls).await;
+            let done = prepare_one(&link, &seed, key, &settings, &tls).await;
             progress();
             done
         });
@@ -102,11 +111,18 @@ pub async fn prepare(
     Ok(prepared)
 }
 
-async fn prepare_one(link: &str, seed: &str, settings: &Settings, tls: &Arc<rustls::ClientConfig>) -> Result<Prepared> {
+async fn prepare_one(
+    link: &str,
+    seed: &str,
+    key: PKey<Private>,
+    settings: &Settings,
+    tls: &Arc<rustls::ClientConfig>,
+) -> Result<Prepared> {
     let hardware = hardware::find("iPhone17,2").ok_or_else(|| Error::Options("no hardware".into()))?;
     let record = Record::new(hardware, "18.1", "22B83", seed)?;
     let behaviour = Behaviour { transport: Transport::Signature, plain_http: settings.plain, ..Behaviour::default() };
     let mut device = Device::new(record, settings.trust.clone(), behaviour)?;
+    device.ready_key = Some(key);
     device.follow(link).await?;
     let mdm = device.mdm()?;
     let check_in = Target::new(&mdm.check_in_url, tls, settings.remote)?;

@@ -284,6 +284,7 @@ fn scep_payload(keys: &Value) -> Result<scep::Request> {
         subject,
         key_size: key_size.ok_or_else(|| wrong("Keysize is 1024, 2048 or 4096"))?,
         fingerprint: content.get("CAFingerprint").and_then(Value::as_data).map(<[u8]>::to_vec),
+        key: None,
     })
 }
 

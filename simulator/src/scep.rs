@@ -48,6 +48,8 @@ pub struct Request {
     pub key_size: u32,
     /// `CAFingerprint`: SHA-1, SHA-256 or MD5 of the CA certificate.
     pub fingerprint: Option<Vec<u8>>,
+    /// A key that is there already, for load tests, which have no time to make thousands. A device makes its own.
+    pub key: Option<PKey<Private>>,
 }
 
 /// Strength of the messages.
@@ -180,7 +182,10 @@ struct Message {
 
 impl Message {
     fn new(request: &Request, authorities: &[X509], strength: Strength) -> Result<Self> {
-        let key = PKey::from_rsa(Rsa::generate(request.key_size)?)?;
+        let key = match &request.key {
+            Some(key) => key.clone(),
+            None => PKey::from_rsa(Rsa::generate(request.key_size)?)?,
+        };
         let csr = certificate_request(request, &key)?;
         let mut name = X509NameBuilder::new()?;
         name.append_entry_by_text("CN", "SCEP SIGNER")?;
@@ -202,8 +207,9 @@ impl Message {
         }
         let envelope = CmsContentInfo::encrypt(&recipients, &csr, strength.cipher(), CMSOptions::BINARY)?.to_der()?;
 
-        let public = signer.key.public_key_to_der()?;
-        let transaction = hex::encode(openssl::hash::hash(MessageDigest::sha256(), &public)?);
+        let mut transaction = [0; 20];
+        openssl::rand::rand_bytes(&mut transaction)?;
+        let transaction = hex::encode_upper(transaction);
         let mut nonce = vec![0; 16];
         openssl::rand::rand_bytes(&mut nonce)?;
         let attributes = vec![
@@ -391,6 +397,7 @@ mod tests {
             subject: vec![vec![("O".into(), "Example".into())], vec![("CN".into(), "device".into())]],
             key_size: 2048,
             fingerprint: None,
+            key: None,
         }
     }
 
