@@ -34,27 +34,34 @@ pub(crate) async fn connect(
 
 async fn answer(door: &Door, identity: &Identity, report: &Report, raw: &[u8]) -> Result<Response, DeviceError> {
     let now = door.clock.now();
-    let user = report.sender.user.as_ref();
-    if report.status == Status::Idle {
-        // The most frequent request of all: one query, and no write.
-        let mut tx = door.store.read().await?;
-        let glance = enrollments::glance(&mut tx, identity.fingerprint, user).await?;
+    let glance = async |tx: &mut Tx| {
+        let glance = enrollments::glance(tx, identity.fingerprint, report.sender.user.as_ref()).await?;
         let enrollment = judge(glance.as_ref(), &report.sender, now)?;
+        Ok::<_, DeviceError>((enrollment, glance.is_some_and(|glance| glance.has_work)))
+    };
+    let (mut tx, enrollment) = if report.status == Status::Idle {
+        // The most frequent request of all: one query, and no write.
+        let (enrollment, has_work) = glance(&mut door.store.read().await?).await?;
         if let Some(enrollment) = enrollment {
             door.seen.note(enrollment, now);
         }
-        if enrollment.is_none() || glance.is_some_and(|glance| !glance.has_work) {
+        if !has_work {
             return Ok(reply::empty());
         }
-    }
-    let mut tx = door.store.begin().await?;
-    let glance = enrollments::glance(&mut tx, identity.fingerprint, user).await?;
-    let Some(enrollment) = judge(glance.as_ref(), &report.sender, now)? else {
+        (door.store.begin().await?, enrollment)
+    } else {
+        let mut tx = door.store.begin().await?;
+        let (enrollment, _) = glance(&mut tx).await?;
+        (tx, enrollment)
+    };
+    let Some(enrollment) = enrollment else {
         return Ok(reply::empty());
     };
     door.seen.note(enrollment, now);
     let queue = &door.commands;
-    if let Some(done) = commands::report(&mut tx, queue, enrollment, report, raw, now).await? {
+    if let Some(done) = commands::report(&mut tx, queue, enrollment, report, raw, now).await?
+        && policy::concerns(&done)
+    {
         let enrollment = enrollments::get(&mut tx, enrollment).await?.ok_or(store::Error::Corrupt("enrollment"))?;
         policy::react(&mut tx, &door.policy, &enrollment, &done, report, now).await?;
     }

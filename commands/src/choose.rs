@@ -35,6 +35,11 @@ pub(crate) fn choose(rows: &[Outstanding], status: Status, session: i64, stall: 
     }
 }
 
+/// Whether the first outstanding target is the one to hand out whatever comes after it: [`choose`] would choose it.
+pub(crate) fn is_plain_turn(first: &Outstanding, stall: Stall, now: Timestamp) -> bool {
+    first.state != "not_now" && !is_stalled(first, stall, now)
+}
+
 fn is_stalled(row: &Outstanding, stall: Stall, now: Timestamp) -> bool {
     row.state == "sent"
         && row.deliveries >= stall.deliveries
@@ -114,6 +119,9 @@ mod tests {
             let chosen = pick(&rows, status).map(|seq| rows.iter().find(|r| r.seq == seq).unwrap());
             let waiting = rows.iter().any(|r| r.state != "not_now");
             prop_assert_eq!(chosen.is_some(), waiting || (!rows.is_empty() && status != Status::NotNow));
+            if let Some(first) = rows.first().filter(|first| is_plain_turn(first, Stall::default(), Timestamp(0))) {
+                prop_assert_eq!(chosen.map(|c| c.seq), Some(first.seq));
+            }
             if let Some(chosen) = chosen {
                 prop_assert!(!(chosen.state == "not_now" && (waiting || status == Status::NotNow)));
                 let same_lane_before = rows.iter().find(|r| r.lane <= chosen.lane && r.state != "not_now");

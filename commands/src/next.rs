@@ -7,7 +7,7 @@ use store::Tx;
 use store::commands as rows;
 use store::events::NewEvent;
 
-use crate::choose::choose;
+use crate::choose::{choose, is_plain_turn};
 use crate::{Context, Error, body_context, rendered_context};
 
 /// The command to hand out now.
@@ -47,27 +47,21 @@ pub async fn next(
     status: Status,
     now: Timestamp,
 ) -> Result<Option<Picked>, Error> {
-    let mut limit = FIRST_LOOK;
-    let (waiting, choice) = loop {
-        let waiting = rows::outstanding(tx, enrollment, now, limit).await?;
-        let session =
-            if waiting.iter().any(|row| row.state == "not_now") { rows::session(tx, enrollment).await? } else { 0 };
-        let choice = choose(&waiting, status, session, ctx.stall, now);
-        let saw_all = i64::try_from(waiting.len()).unwrap_or(i64::MAX) < limit;
-        let put_off = |seq| waiting.iter().any(|row| row.seq == seq && row.state == "not_now");
-        if saw_all || choice.deliver.is_some_and(|seq| !put_off(seq)) {
-            break (waiting, choice);
-        }
-        limit = i64::MAX;
-    };
-    for seq in &choice.stalled {
-        stall(tx, enrollment, *seq, &waiting, now).await?;
-    }
-    let Some(row) = choice.deliver.and_then(|seq| waiting.into_iter().find(|row| row.seq == seq)) else {
+    let Some(first) = rows::first(tx, enrollment, now).await? else {
         return Ok(None);
     };
+    let (row, content, others_sent) = if is_plain_turn(&first.waiting, ctx.stall, now) {
+        // Only an urgent command can come before one that is in progress.
+        let others_sent = first.waiting.lane == 0 && first.waiting.state == "queued";
+        (first.waiting, first.content, others_sent)
+    } else {
+        let Some((row, others_sent)) = look_further(tx, ctx, enrollment, status, now).await? else {
+            return Ok(None);
+        };
+        let content = rows::content(tx, enrollment, row.seq).await?.ok_or(store::Error::Corrupt("command_target"))?;
+        (row, content, others_sent)
+    };
     let uuid: CommandUuid = row.command_uuid.parse().map_err(|_| store::Error::Corrupt("command.uuid"))?;
-    let content = rows::content(tx, enrollment, row.seq).await?.ok_or(store::Error::Corrupt("command_target"))?;
     let open = |context: &str, sealed: &[u8]| {
         ctx.sealer
             .open(context, sealed)
@@ -81,7 +75,7 @@ pub async fn next(
     };
     let content_now = match ready {
         Some(bytes) => {
-            rows::sent(tx, enrollment, row.seq, choice.others_sent, None, now).await?;
+            rows::sent(tx, enrollment, row.seq, others_sent, None, now).await?;
             Content::Ready(bytes)
         }
         None => Content::Render(open(&body_context(&uuid), &content.body_sealed)?),
@@ -92,8 +86,35 @@ pub async fn next(
         request_type: content.request_type,
         content: content_now,
         seq: row.seq,
-        others_sent: choice.others_sent,
+        others_sent,
     }))
+}
+
+/// Chooses among all that is outstanding, where the first was put off or gets no answer.
+async fn look_further(
+    tx: &mut Tx,
+    ctx: &Context,
+    enrollment: EnrollmentId,
+    status: Status,
+    now: Timestamp,
+) -> Result<Option<(rows::Outstanding, bool)>, Error> {
+    let session = rows::session(tx, enrollment).await?;
+    let mut limit = FIRST_LOOK;
+    let (waiting, choice) = loop {
+        let waiting = rows::outstanding(tx, enrollment, now, limit).await?;
+        let choice = choose(&waiting, status, session, ctx.stall, now);
+        let saw_all = i64::try_from(waiting.len()).unwrap_or(i64::MAX) < limit;
+        let put_off = |seq| waiting.iter().any(|row| row.seq == seq && row.state == "not_now");
+        if saw_all || choice.deliver.is_some_and(|seq| !put_off(seq)) {
+            break (waiting, choice);
+        }
+        limit = i64::MAX;
+    };
+    for seq in &choice.stalled {
+        stall(tx, enrollment, *seq, &waiting, now).await?;
+    }
+    let row = choice.deliver.and_then(|seq| waiting.into_iter().find(|row| row.seq == seq));
+    Ok(row.map(|row| (row, choice.others_sent)))
 }
 
 async fn stall(

@@ -64,10 +64,10 @@ pub async fn report(
         Status::CommandFormatError => Outcome::CommandFormatError,
         Status::NotNow => Outcome::NotNow,
     };
-    let changed = match &outcome {
+    let kind = match &outcome {
         Outcome::NotNow => {
             let session = rows::session(tx, enrollment).await?;
-            rows::not_now(tx, enrollment, uuid, session, now).await?
+            if rows::not_now(tx, enrollment, uuid, session, now).await? { rows::kind(tx, uuid).await? } else { None }
         }
         done => {
             let error_chain = match done {
@@ -80,12 +80,11 @@ pub async fn report(
             rows::finish(tx, enrollment, uuid, &by, now).await?
         }
     };
-    if !changed {
+    let Some(kind) = kind else {
         let known = rows::extra_report(tx, enrollment, uuid).await?;
         tracing::info!(enrollment.id = %enrollment, command.uuid = %uuid, known, "report changes nothing: its command has ended or is not this enrollment's");
         return Ok(None);
-    }
-    let kind = rows::kind(tx, uuid).await?.ok_or(store::Error::Corrupt("command"))?;
+    };
     Ok(Some(Done { uuid: uuid.clone(), request_type: kind.request_type, created_by: kind.created_by, outcome }))
 }
 

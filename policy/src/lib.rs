@@ -30,7 +30,7 @@ pub use assign::{ScopeChange, create, delete, enrolled, labels_changed, revise, 
 pub use decision::Decision;
 pub use error::{Error, Result};
 pub use explain::{DryRun, DryRunCount, dry_run, explain};
-pub use react::react;
+pub use react::{concerns, react};
 pub use render::{Rendered, render};
 pub use scope::ScopeItem;
 pub use target::facts_of;

@@ -16,6 +16,11 @@ use crate::error::Result;
 use crate::reason::ReasonCode;
 use crate::{CREATED_BY, Context, target};
 
+/// Whether a report can mean anything for policies: facts, or a command of theirs that has ended.
+pub fn concerns(done: &Done) -> bool {
+    done.outcome != Outcome::NotNow && (done.request_type == "DeviceInformation" || done.created_by == CREATED_BY)
+}
+
 /// Draws the conclusions from a report that ended a command of this enrollment. The lock on the enrollment is held.
 pub async fn react(
     tx: &mut Tx,
@@ -25,14 +30,11 @@ pub async fn react(
     report: &Report,
     now: Timestamp,
 ) -> Result<()> {
-    if done.outcome == Outcome::NotNow {
+    if !concerns(done) {
         return Ok(());
     }
     if done.request_type == "DeviceInformation" {
         return learn(tx, ctx, enrollment, done, report, now).await;
-    }
-    if done.created_by != CREATED_BY {
-        return Ok(());
     }
     let Some(a) = assignments::by_command(tx, enrollment.id, &done.uuid).await? else { return Ok(()) };
     let id = AssignmentId(a.id);

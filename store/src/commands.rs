@@ -164,6 +164,37 @@ pub async fn outstanding(tx: &mut Tx, id: EnrollmentId, now: Timestamp, limit: i
     Ok(run!(tx, c => sqlx::query_as(OUTSTANDING).bind(id.0).bind(now.0).bind(limit).fetch_all(c).await)?)
 }
 
+/// The first outstanding target with its content, which in most sessions is the one to hand out.
+#[derive(Debug)]
+pub struct First {
+    /// What decides whether it is handed out.
+    pub waiting: Outstanding,
+    /// What it is to be sent.
+    pub content: Content,
+}
+
+macro_rules! first_from_row {
+    ($($row:ty),+) => {
+        $(impl<'r> sqlx::FromRow<'r, $row> for First {
+            fn from_row(row: &'r $row) -> std::result::Result<Self, sqlx::Error> {
+                Ok(Self { waiting: Outstanding::from_row(row)?, content: Content::from_row(row)? })
+            }
+        })+
+    };
+}
+first_from_row!(sqlx::sqlite::SqliteRow, sqlx::postgres::PgRow);
+
+/// SQL of [`first`], public so that a test can read its query plan.
+pub const FIRST: &str = "SELECT t.seq, t.command_uuid, t.lane, t.state, t.deliveries, t.first_sent_at, t.not_now_session, \
+    c.request_type, c.rendering, c.body_sealed, t.rendered_sealed FROM command_target t JOIN command c ON c.uuid = t.command_uuid \
+    WHERE t.enrollment_id = $1 AND t.state IN ('queued', 'sent', 'not_now') AND (t.expires_at IS NULL OR t.expires_at > $2) \
+    ORDER BY t.lane, t.seq LIMIT 1";
+
+/// The first outstanding target of an enrollment that has not expired: urgent before normal, then in order of commit.
+pub async fn first(tx: &mut Tx, id: EnrollmentId, now: Timestamp) -> Result<Option<First>> {
+    Ok(run!(tx, c => sqlx::query_as(FIRST).bind(id.0).bind(now.0).fetch_optional(c).await)?)
+}
+
 /// The present session of an enrollment: how many `Idle` reports it has sent.
 pub async fn session(tx: &mut Tx, id: EnrollmentId) -> Result<i64> {
     const SESSION: &str = "SELECT session FROM enrollment WHERE id = $1";
@@ -231,13 +262,21 @@ pub struct Final<'a> {
 
 /// SQL of [`finish`], public so that a test can read its query plan.
 pub const FINISH: &str = "UPDATE command_target SET state = $3, finished_at = $4, error_chain = $5, result_sealed = $6, \
-    rendered_sealed = NULL WHERE enrollment_id = $1 AND command_uuid = $2 AND state IN ('queued', 'sent', 'not_now', 'stalled')";
+    rendered_sealed = NULL WHERE enrollment_id = $1 AND command_uuid = $2 AND state IN ('queued', 'sent', 'not_now', 'stalled') \
+    RETURNING (SELECT c.request_type FROM command c WHERE c.uuid = command_uuid) AS request_type, \
+    (SELECT c.created_by FROM command c WHERE c.uuid = command_uuid) AS created_by";
 
-/// Ends an outstanding (or stalled) target by a report; `false` when it is not ours to end: unknown, or ended already (RG-04, RG-05).
-pub async fn finish(tx: &mut Tx, id: EnrollmentId, uuid: &CommandUuid, by: &Final<'_>, now: Timestamp) -> Result<bool> {
-    let rows = run!(tx, c => sqlx::query(FINISH).bind(id.0).bind(uuid.as_str()).bind(by.state).bind(now.0)
-        .bind(by.error_chain).bind(by.result_sealed).execute(c).await.map(|r| r.rows_affected()))?;
-    Ok(rows == 1)
+/// Ends an outstanding (or stalled) target by a report, and tells what the command was; `None` when it is not ours to end:
+/// unknown, or ended already (RG-04, RG-05).
+pub async fn finish(
+    tx: &mut Tx,
+    id: EnrollmentId,
+    uuid: &CommandUuid,
+    by: &Final<'_>,
+    now: Timestamp,
+) -> Result<Option<Kind>> {
+    Ok(run!(tx, c => sqlx::query_as(FINISH).bind(id.0).bind(uuid.as_str()).bind(by.state).bind(now.0)
+        .bind(by.error_chain).bind(by.result_sealed).fetch_optional(c).await)?)
 }
 
 /// Notes `NotNow` of an outstanding target; `false` when it is none.
@@ -410,21 +449,19 @@ pub async fn targets_of_enrollment(
     Ok(run!(tx, c => sqlx::query_as(LIST).bind(id.0).bind(before.unwrap_or(i64::MAX)).bind(limit).fetch_all(c).await)?)
 }
 
-/// What a command is, without its body: `RequestType`, how it is rendered, who enqueued it.
+/// What a command is, without its body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kind {
     /// `RequestType`.
     pub request_type: String,
-    /// `plain`, or how the body is made at delivery (`acme`).
-    pub rendering: String,
     /// Who enqueued it.
     pub created_by: String,
 }
 
-from_row!(Kind { request_type, rendering, created_by });
+from_row!(Kind { request_type, created_by });
 
 /// What the command with this UUID is.
 pub async fn kind(tx: &mut Tx, uuid: &CommandUuid) -> Result<Option<Kind>> {
-    const KIND: &str = "SELECT request_type, rendering, created_by FROM command WHERE uuid = $1";
+    const KIND: &str = "SELECT request_type, created_by FROM command WHERE uuid = $1";
     Ok(run!(tx, c => sqlx::query_as(KIND).bind(uuid.as_str()).fetch_optional(c).await)?)
 }

@@ -76,6 +76,11 @@ async fn urgent_commands_come_first_then_the_order_of_commit() {
             commands::outstanding(&mut tx, id, at(3), 10).await.unwrap().into_iter().map(|o| o.command_uuid).collect();
         assert_eq!(order, [uuids[2].as_str(), uuids[0].as_str(), uuids[1].as_str()]);
         assert_eq!(commands::outstanding(&mut tx, id, at(3), 1).await.unwrap().len(), 1);
+        let first = commands::first(&mut tx, id, at(3)).await.unwrap().unwrap();
+        assert_eq!(
+            (first.waiting.command_uuid.as_str(), first.content.rendering.as_str()),
+            (order[0].as_str(), "plain")
+        );
         tx.commit().await.unwrap();
     })
     .await;
@@ -111,11 +116,12 @@ async fn a_target_goes_its_way_to_one_end() {
         assert_eq!((waiting[1].state.as_str(), waiting[1].not_now_session), ("not_now", Some(1)));
 
         let done = Final { state: "acknowledged", error_chain: None, result_sealed: b"report" };
-        assert!(commands::finish(&mut tx, id, &two, &done, at(8)).await.unwrap());
+        let ended = commands::finish(&mut tx, id, &two, &done, at(8)).await.unwrap().unwrap();
+        assert_eq!(Some(ended), commands::kind(&mut tx, &two).await.unwrap());
         let failed = Final { state: "error", error_chain: Some("[]"), result_sealed: b"late" };
-        assert!(!commands::finish(&mut tx, id, &two, &failed, at(9)).await.unwrap(), "an end is an end");
+        assert_eq!(commands::finish(&mut tx, id, &two, &failed, at(9)).await.unwrap(), None, "an end is an end");
         assert!(!commands::not_now(&mut tx, id, &two, 2, at(9)).await.unwrap());
-        assert!(!commands::finish(&mut tx, id, &command_uuid(), &done, at(9)).await.unwrap());
+        assert_eq!(commands::finish(&mut tx, id, &command_uuid(), &done, at(9)).await.unwrap(), None);
         assert!(commands::extra_report(&mut tx, id, &two).await.unwrap());
         assert!(!commands::extra_report(&mut tx, id, &command_uuid()).await.unwrap());
         let target = commands::target(&mut tx, id, &two).await.unwrap().unwrap();
