@@ -138,7 +138,10 @@ pub fn push_section(folder: &Path, stand_in: &ApnsStandIn, authority: &Authority
     let ca_file = folder.join("apns-ca.pem");
     std::fs::write(&ca_file, authority.pem()?)?;
     let port = stand_in.addr().port();
-    Ok(format!("[push]\nclient = \"direct\"\nurl = \"https://localhost:{port}\"\nca_file = {:?}\n", ca_file.display().to_string()))
+    Ok(format!(
+        "[push]\nclient = \"direct\"\nurl = \"https://localhost:{port}\"\nca_file = {:?}\n",
+        ca_file.display().to_string()
+    ))
 }
 
 /// A configuration on free ports of loopback with the sections `more` in it, and its text. Limits per address are high,

@@ -71,6 +71,9 @@ async fn foreign_devices_enroll_and_answer_all_they_are_asked() {
             );
             assert_eq!(device.connect().await.unwrap(), [], "{backend}: what is answered does not come again");
         }
+        let acknowledged = ["plain-string-1", "plain-string-2", "plain-string-4"];
+        assert_eq!(world.commands("acknowledged").await, acknowledged, "{backend}: what the operator reads");
+        assert_eq!(world.commands("error").await, ["plain-string-3"], "{backend}: what the operator reads");
         world.stop().await;
     }
 }

@@ -48,9 +48,13 @@ impl Rehearsal {
         self.operator.link(&json!({ "max_uses": uses, "label": label })).await.unwrap()
     }
 
-    /// All commands, as the API lists them.
-    pub async fn commands(&self) -> Vec<Value> {
-        self.operator.all("/api/v1/commands").await.unwrap()
+    /// The commands that the API lists with a target in this state.
+    pub async fn commands(&self, state: &str) -> Vec<String> {
+        let listed = self.operator.all(&format!("/api/v1/commands?state={state}")).await.unwrap();
+        let mut uuids: Vec<String> =
+            listed.iter().filter_map(|c| c.get("command_uuid").and_then(Value::as_str).map(str::to_owned)).collect();
+        uuids.sort();
+        uuids
     }
 
     /// Stops the server and throws its database away.
