@@ -175,10 +175,7 @@ pub const SHARED_IPAD_USER_ID: &str = "FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF";
 fn hex_groups(s: &str, groups: &[usize]) -> bool {
     let parts: Vec<&str> = s.split('-').collect();
     parts.len() == groups.len()
-        && parts
-            .iter()
-            .zip(groups)
-            .all(|(part, len)| part.len() == *len && part.bytes().all(|b| b.is_ascii_hexdigit()))
+        && parts.iter().zip(groups).all(|(part, len)| part.len() == *len && part.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 fn check_uuid(s: &str) -> Result<(), &'static str> {

@@ -8,9 +8,9 @@ pub mod checkin;
 pub mod command;
 pub mod crypto;
 pub mod enrollment;
-pub mod hardware;
 #[cfg(test)]
 mod golden;
+pub mod hardware;
 pub mod ids;
 pub mod plist;
 pub mod profile;

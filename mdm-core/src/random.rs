@@ -32,9 +32,9 @@ impl Random {
     pub fn bytes<const N: usize>(&self) -> [u8; N] {
         let mut out = [0; N];
         match self {
-            Self::System => ring::rand::SystemRandom::new()
-                .fill(&mut out)
-                .expect("the operating system gives random bytes"),
+            Self::System => {
+                ring::rand::SystemRandom::new().fill(&mut out).expect("the operating system gives random bytes")
+            }
             Self::Seeded(state) => {
                 for chunk in out.chunks_mut(32) {
                     let n = state.fetch_add(1, Ordering::SeqCst);
