@@ -33,7 +33,7 @@ impl Random {
         let mut out = [0; N];
         match self {
             Self::System => {
-                ring::rand::SystemRandom::new().fill(&mut out).expect("the operating system gives random bytes")
+                ring::rand::SystemRandom::new().fill(&mut out).expect("the operating system gives random bytes");
             }
             Self::Seeded(state) => {
                 for chunk in out.chunks_mut(32) {

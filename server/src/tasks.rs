@@ -208,7 +208,7 @@ pub(crate) async fn reload_certificate(
                 last = Some((chain, key));
             }
             Err(e) => {
-                tracing::error!(error = format!("{e:#}"), "the TLS certificate's files do not fit; the old one stays")
+                tracing::error!(error = format!("{e:#}"), "the TLS certificate's files do not fit; the old one stays");
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The log and the metrics of this process.
 
+use std::io::IsTerminal as _;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Result, anyhow};
@@ -11,7 +12,10 @@ use crate::config::{Log, LogFormat};
 /// Starts the log, on standard error. Which fields there are: docs/logging.md.
 pub fn start_log(log: &Log) -> Result<()> {
     let filter = EnvFilter::try_new(&log.filter).map_err(|e| anyhow!("log.filter is not right: {e}"))?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     let started = match log.format {
         LogFormat::Text => lines.try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),

@@ -71,6 +71,7 @@ impl Server {
             subject: vec![vec![("CN".to_owned(), "whatever the profile says".to_owned())]],
             key_size: 2048,
             fingerprint: None,
+            key: None,
         };
         let identity = enroll(&client, &request, strength).await.map_err(|e| e.to_string())?;
         Ok(Certificate::from_der(&identity.certificate.to_der().unwrap()).unwrap())

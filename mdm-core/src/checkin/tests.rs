@@ -10,7 +10,7 @@ const UDID: &str = "00008110-000A1B2C3D4E801E";
 fn message(pairs: &[(&str, &str)]) -> Vec<u8> {
     let mut text = String::from("<plist version=\"1.0\"><dict>");
     for (key, value) in pairs {
-        text += &format!("<key>{key}</key>{value}");
+        text.extend(["<key>", key, "</key>", value]);
     }
     (text + "</dict></plist>").into_bytes()
 }

@@ -39,7 +39,7 @@ const YEAR: Duration = Duration::from_hours(365 * 24);
 pub(crate) async fn story<F: Future<Output = ()>>(story: impl Fn(World) -> F) {
     mdm_tests::on_both(|store| {
         let story = &story;
-        async move { story(World::new(store).await).await }
+        async move { story(World::new(store)).await }
     })
     .await;
 }
@@ -95,7 +95,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    async fn new(store: Store) -> Self {
+    fn new(store: Store) -> Self {
         let random = Random::System;
         let ca_key = PrivateKey::generate_p256().unwrap();
         let new = NewCa { common_name: "Example CA", ca_use: CaUse::Identities, now: START, valid_for: 3 * YEAR };
