@@ -101,3 +101,59 @@ pub fn read_anchors(file: &Path) -> Result<Vec<Certificate>> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     pem_chain(&text).map_err(|e| anyhow!("{}: {e}", file.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use mdm_core::random::Random;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_800_000_000_000);
+
+    /// A server certificate for `host` under a private CA, and that CA as a file.
+    async fn under_private_ca(host: &str) -> (tempfile::TempDir, Vec<Vec<u8>>, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = store::Settings::new(format!("sqlite:{}/a.db", folder.path().display()));
+        let store = store::Store::open(&settings).await.unwrap();
+        let sealer = mdm_core::crypto::seal::Sealer::new(&[1; 32]);
+        let mut tx = store.begin().await.unwrap();
+        let made = issuer::server::load_or_create(&mut tx, &sealer, &Random::System, NOW, host).await.unwrap();
+        tx.commit().await.unwrap();
+        let anchor = folder.path().join("ca.pem");
+        std::fs::write(&anchor, made.ca.to_pem()).unwrap();
+        (folder, vec![made.certificate.der().to_vec()], anchor)
+    }
+
+    fn url(host: &str) -> Url {
+        format!("https://{host}").parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_private_chain_is_right_only_with_its_anchor_its_host_and_in_time() {
+        let (_folder, chain, anchor) = under_private_ca("mdm.example.com").await;
+        let right = url("mdm.example.com");
+        verify(&chain, &right, Some(&anchor), NOW).unwrap();
+        for (why, result) in [
+            ("tls.anchors_file", verify(&chain, &right, None, NOW)),
+            ("does not name other.example.com", verify(&chain, &url("other.example.com"), Some(&anchor), NOW)),
+            ("has ended", verify(&chain, &right, Some(&anchor), Timestamp(NOW.0 + 400 * 86_400_000))),
+        ] {
+            let said = result.unwrap_err().to_string();
+            assert!(said.contains(why), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_not_the_certificates_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let [one, two] =
+            [0, 1].map(|_| rcgen::generate_simple_self_signed(vec!["mdm.example.com".to_owned()]).unwrap());
+        let (certificate, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+        std::fs::write(&certificate, one.cert.pem()).unwrap();
+        std::fs::write(&key, one.signing_key.serialize_pem()).unwrap();
+        files(&certificate, &key).unwrap();
+        std::fs::write(&key, two.signing_key.serialize_pem()).unwrap();
+        let said = files(&certificate, &key).unwrap_err().to_string();
+        assert!(said.contains("key.pem is not the key of"), "{said}");
+    }
+}

@@ -826,3 +826,19 @@ async fn a_request_without_a_body_or_with_a_broken_one_is_refused() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn th_17_a_device_whose_clock_ran_ahead_is_not_taken_for_its_own_replay() {
+    story(|world| async move {
+        let (device, id) = world.enrolled(1).await;
+        world.later(60);
+        let ahead = world.now().plus(Duration::from_secs(365 * 86_400));
+        let update = device.token_update_with("YWhlYWRUb2tlbg==", "");
+        assert!(world.check_in(Proof::SignedAt(&device, ahead), &update).await.is_empty());
+        world.later(60);
+        let update = device.token_update_with("cmlnaHRUb2tlbg==", "");
+        assert!(world.check_in(Proof::Signed(&device), &update).await.is_empty());
+        assert_eq!(world.enrollment(id).await.token_at, Some(world.now()), "the later token is the one that counts");
+    })
+    .await;
+}
