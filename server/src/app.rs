@@ -162,8 +162,12 @@ impl App {
             api::router(self.api(guard)),
             stopped(),
         ));
-        let health_shared =
-            health::Shared { store: self.store.clone(), clock: self.clock.clone(), metrics: telemetry::metrics()? };
+        let health_shared = health::Shared {
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            metrics: telemetry::metrics()?,
+            tls: tls_files(&self.config),
+        };
         work.spawn(listen::serve(
             Listener { tcp: health, tls: None, limits, proxies: TrustedProxies::default() },
             health::router(health_shared),

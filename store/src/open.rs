@@ -208,6 +208,8 @@ async fn sqlite(settings: &Settings) -> Result<Pools> {
         .foreign_keys(true)
         .statement_cache_capacity(256)
         .pragma("cache_size", "-16384")
+        // In pages of 4 KiB: pages that change often are copied into the database once for many commits.
+        .pragma("wal_autocheckpoint", "8000")
         .busy_timeout(Duration::from_secs(10));
     let lock = only_server_of(options.get_filename())?;
     let write = SqlitePoolOptions::new()
