@@ -64,14 +64,16 @@ pub async fn open(
     wanted: &OpenIssuance<'_>,
 ) -> Result<(IssuanceId, Secret<String>), Error> {
     match (wanted.flow, wanted.purpose, wanted.enrollment_id) {
-        (Flow::Link, Purpose::Enrollment, _) => {}
+        (Flow::Link | Flow::Ade | Flow::Byod | Flow::Adde, Purpose::Enrollment, _) => {}
         (Flow::Renewal, Purpose::Renewal, Some(enrollment)) => {
             store::issuance::void_renewals(tx, enrollment).await?;
         }
         (Flow::Renewal, Purpose::Renewal, None) => {
             return Err(Error::Record("a renewal names the enrollment that it renews"));
         }
-        (Flow::Link, Purpose::Renewal, _) | (Flow::Renewal, Purpose::Enrollment, _) | (Flow::Import, ..) => {
+        (Flow::Link | Flow::Ade | Flow::Byod | Flow::Adde, Purpose::Renewal, _)
+        | (Flow::Renewal, Purpose::Enrollment, _)
+        | (Flow::Import, ..) => {
             return Err(Error::Record("this flow does not issue certificates for this purpose"));
         }
     }
@@ -222,8 +224,10 @@ pub async fn authorize(
     };
     let routed = route.is_none_or(|id| id == record.id);
     match record.flow {
-        Flow::Link | Flow::Renewal if routed => {}
-        Flow::Link | Flow::Renewal | Flow::Import => return Ok(Err(Refusal::OtherRoute)),
+        Flow::Link | Flow::Ade | Flow::Byod | Flow::Adde | Flow::Renewal if routed => {}
+        Flow::Link | Flow::Ade | Flow::Byod | Flow::Adde | Flow::Renewal | Flow::Import => {
+            return Ok(Err(Refusal::OtherRoute));
+        }
     }
     let key_sha256 = Fingerprint::of(csr.public_key().spki_der()).0;
     if store::issuance::consume(tx, record.id, &key_sha256, transaction_id, now).await? {

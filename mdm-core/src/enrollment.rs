@@ -58,6 +58,24 @@ pub(crate) use text_enum;
 text_enum!(Channel { Device = "device", User = "user" });
 text_enum!(EnrollmentKind { Device = "device", Automated = "automated", User = "user", SharedIpad = "shared_ipad" });
 
+/// By which door a device came in. Each has settings of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Door {
+    /// An enrollment link: profile-based device enrollment.
+    Link,
+    /// Automated Device Enrollment.
+    Ade,
+    /// Account-driven User Enrollment, `mdm-byod`.
+    Byod,
+    /// Account-driven device enrollment, `mdm-adde`.
+    Adde,
+    /// The enrollment was imported with its identity.
+    Import,
+}
+
+text_enum!(Door { Link = "link", Ade = "ade", Byod = "byod", Adde = "adde", Import = "import" });
+
 /// How a message names the device: exactly one of `UDID` and `EnrollmentID` (TH-03).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum DeviceKey {

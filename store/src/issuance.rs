@@ -23,7 +23,8 @@ macro_rules! words {
                 match self { $(Self::$variant => $text),+ }
             }
 
-            fn from_text(text: &str) -> Option<Self> {
+            /// Reads the word that [`Self::as_str`] gives.
+            pub fn from_text(text: &str) -> Option<Self> {
                 match text { $($text => Some(Self::$variant),)+ _ => None }
             }
         }
@@ -33,9 +34,15 @@ macro_rules! words {
 words! {
     /// How the permission came about. Each flow has its own way to be authorized; none is "no check" (TH-33).
     Flow {
-        /// An enrollment link was opened: SCEP with a one-time challenge.
+        /// An enrollment link was opened.
         Link = "link",
-        /// The server renews the identity of an enrollment: SCEP with a one-time challenge.
+        /// A device of Automated Device Enrollment asked for its profile.
+        Ade = "ade",
+        /// A person signed in for account-driven User Enrollment (`mdm-byod`).
+        Byod = "byod",
+        /// A person signed in for account-driven device enrollment (`mdm-adde`).
+        Adde = "adde",
+        /// The server renews the identity of an enrollment.
         Renewal = "renewal",
         /// The certificate was issued elsewhere and is known by its SHA-256: nothing is issued here.
         Import = "import",

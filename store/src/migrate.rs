@@ -20,11 +20,11 @@ macro_rules! migrations {
 }
 
 fn for_sqlite() -> Migrator {
-    Migrator::with_migrations(migrations!("sqlite", (1, "0001_initial")))
+    Migrator::with_migrations(migrations!("sqlite", (1, "0001_initial"), (2, "0002_doors")))
 }
 
 fn for_postgres() -> Migrator {
-    Migrator::with_migrations(migrations!("postgres", (1, "0001_initial")))
+    Migrator::with_migrations(migrations!("postgres", (1, "0001_initial"), (2, "0002_doors")))
 }
 
 pub(crate) async fn sqlite(pool: &SqlitePool) -> Result<()> {

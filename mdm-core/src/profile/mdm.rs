@@ -21,6 +21,11 @@ pub enum Mode {
         /// The person's Managed Apple Account.
         managed_apple_id: String,
     },
+    /// Account-driven device enrollment (`EnrollmentMode` `ADDE`): `AssignedManagedAppleID` and `AccessRights` are written.
+    AccountDevice {
+        /// The person's Managed Apple Account.
+        managed_apple_id: String,
+    },
 }
 
 /// The MDM payload.
@@ -67,6 +72,11 @@ impl From<MdmPayload> for Payload {
             }
             Mode::User { managed_apple_id } => {
                 keys.insert("EnrollmentMode".into(), "BYOD".into());
+                keys.insert("AssignedManagedAppleID".into(), managed_apple_id.into());
+            }
+            Mode::AccountDevice { managed_apple_id } => {
+                keys.insert("AccessRights".into(), ALL_ACCESS_RIGHTS.into());
+                keys.insert("EnrollmentMode".into(), "ADDE".into());
                 keys.insert("AssignedManagedAppleID".into(), managed_apple_id.into());
             }
         }

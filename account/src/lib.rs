@@ -1,0 +1,1 @@
+//! Account-driven enrollment: service discovery, the bearer token, and the profiles of `mdm-byod` and `mdm-adde`.

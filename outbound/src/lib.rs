@@ -1,0 +1,1 @@
+//! HTTPS requests to services that an operator configured: Apple's device service, an OpenID Connect provider.

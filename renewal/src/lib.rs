@@ -1,0 +1,1 @@
+//! The renewal of MDM identities: planned, queued, delivered, seen, and tried again.

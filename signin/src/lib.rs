@@ -1,0 +1,1 @@
+//! Who a person is: sign-in by an OpenID Connect provider, or by an invitation code.
