@@ -24,7 +24,7 @@ use mdm_core::time::Timestamp;
 use store::Tx;
 use store::events::NewEvent;
 use store::issuance::NewIssuance;
-pub use store::issuance::{Flow, Issuance, Purpose, State};
+pub use store::issuance::{Details, Flow, Issuance, Purpose, Source, State};
 
 use crate::{Authority, Error};
 
@@ -52,6 +52,8 @@ pub struct OpenIssuance<'a> {
     pub label: Option<&'a Label>,
     /// How long the challenge is good for; cut to [`MAX_CHALLENGE_LIFE`].
     pub ttl: Duration,
+    /// What else the record says. Its `acme` is set by [`open_acme`].
+    pub details: Details<'a>,
 }
 
 /// Opens a record; gives its id and the one-time challenge (192 random bits), of which only the SHA-256 is kept.
@@ -63,6 +65,68 @@ pub async fn open(
     now: Timestamp,
     wanted: &OpenIssuance<'_>,
 ) -> Result<(IssuanceId, Secret<String>), Error> {
+    // Hexadecimal, because a client may have to write it as a PrintableString, which base64url does not fit.
+    let challenge = Secret::new(hex::encode(random.bytes::<24>()));
+    let ends = now.plus(wanted.ttl.min(MAX_CHALLENGE_LIFE));
+    let details = Details { acme: None, ..wanted.details };
+    let id = insert(tx, random, now, wanted, Some((hash(challenge.expose()), ends)), details).await?;
+    Ok((id, challenge))
+}
+
+/// Opens a record that an ACME server fulfils: the certificate is found by `client_identifier` when it first shows itself.
+/// Only its SHA-256 is kept, and older open records with the same one are void.
+///
+/// There is no challenge, so that our SCEP server cannot fulfil the record in the ACME server's place (TH-48).
+pub async fn open_acme(
+    tx: &mut Tx,
+    random: &Random,
+    now: Timestamp,
+    wanted: &OpenIssuance<'_>,
+    client_identifier: &str,
+) -> Result<IssuanceId, Error> {
+    let sha256 = hash(client_identifier);
+    store::issuance::void_client_identifier(tx, &sha256).await?;
+    let details = Details { acme: Some((sha256, now.plus(wanted.ttl.min(MAX_CHALLENGE_LIFE)))), ..wanted.details };
+    insert(tx, random, now, wanted, None, details).await
+}
+
+/// The one open record for an ACME certificate that bears these names; `None` where there is none, or more than one.
+pub async fn open_acme_record(tx: &mut Tx, names: &[String], now: Timestamp) -> Result<Option<Issuance>, Error> {
+    let mut found: Option<Issuance> = None;
+    for name in names {
+        for record in store::issuance::open_by_client_identifier(tx, &hash(name), now).await? {
+            if found.as_ref().is_some_and(|other| other.id != record.id) {
+                return Ok(None);
+            }
+            found = Some(record);
+        }
+    }
+    Ok(found)
+}
+
+/// Keeps the ACME certificate that came for an open record: `open` → `issued`; false where somebody was first.
+pub async fn fulfil_acme(
+    tx: &mut Tx,
+    record: &Issuance,
+    certificate: &Certificate,
+    now: Timestamp,
+) -> Result<bool, Error> {
+    let Ok(key) = certificate.public_key() else { return Ok(false) };
+    if !store::issuance::consume(tx, record.id, &Fingerprint::of(key.spki_der()).0, "acme", now).await? {
+        return Ok(false);
+    }
+    store::issuance::set_certificate(tx, record.id, certificate).await?;
+    Ok(true)
+}
+
+async fn insert(
+    tx: &mut Tx,
+    random: &Random,
+    now: Timestamp,
+    wanted: &OpenIssuance<'_>,
+    challenge: Option<([u8; 32], Timestamp)>,
+    details: Details<'_>,
+) -> Result<IssuanceId, Error> {
     match (wanted.flow, wanted.purpose, wanted.enrollment_id) {
         (Flow::Link | Flow::Ade | Flow::Byod | Flow::Adde, Purpose::Enrollment, _) => {}
         (Flow::Renewal, Purpose::Renewal, Some(enrollment)) => {
@@ -77,8 +141,6 @@ pub async fn open(
             return Err(Error::Record("this flow does not issue certificates for this purpose"));
         }
     }
-    // Hexadecimal, because a client may have to write it as a PrintableString, which base64url does not fit.
-    let challenge = Secret::new(hex::encode(random.bytes::<24>()));
     let id = IssuanceId(random.uuid_v7(now));
     let new = NewIssuance {
         id,
@@ -91,12 +153,13 @@ pub async fn open(
         expected_udid: wanted.expected_udid,
         label: wanted.label,
         common_name: &id.to_string(),
-        challenge: Some((hash(challenge.expose()), now.plus(wanted.ttl.min(MAX_CHALLENGE_LIFE)))),
+        challenge,
         imported: None,
+        details,
         created_at: now,
     };
     store::issuance::insert(tx, &new).await?;
-    Ok((id, challenge))
+    Ok(id)
 }
 
 /// An identity that another CA issued and that one device may enroll with.
@@ -147,6 +210,7 @@ pub async fn import_external(
         common_name: &id.to_string(),
         challenge: None,
         imported: Some(import.fingerprint),
+        details: Details::default(),
         created_at: now,
     };
     store::issuance::insert(tx, &new).await?;

@@ -60,6 +60,18 @@ words! {
 }
 
 words! {
+    /// Who issues the certificate.
+    Source {
+        /// Our SCEP server, for the record's challenge.
+        Scep = "scep",
+        /// An ACME server, for the record's `ClientIdentifier`.
+        Acme = "acme",
+        /// It was issued elsewhere already and is known by its SHA-256.
+        Import = "import",
+    }
+}
+
+words! {
     /// Where the record stands.
     State {
         /// The challenge waits.
@@ -73,6 +85,24 @@ words! {
         /// The certificate must not be accepted.
         Revoked = "revoked",
     }
+}
+
+/// What else a record says; [`Default`] is a certificate of our SCEP server for nobody in particular.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Details<'a> {
+    /// ACME: SHA-256 of `ClientIdentifier`, and when the record ends. Such a record has no challenge, so that SCEP cannot
+    /// fulfil it (TH-48).
+    pub acme: Option<([u8; 32], Timestamp)>,
+    /// Why this identity: JSON.
+    pub identity_reason: Option<&'a str>,
+    /// The bearer token that the profile was fetched with.
+    pub account_token: Option<Uuid>,
+    /// `AssignedManagedAppleID`.
+    pub managed_apple_account: Option<&'a str>,
+    /// JSON: SHA-256 of each anchor in the profile.
+    pub anchors: Option<&'a str>,
+    /// The device was told to wait for `DeviceConfigured`.
+    pub await_device_configured: bool,
 }
 
 /// A record to be opened.
@@ -98,10 +128,12 @@ pub struct NewIssuance<'a> {
     pub label: Option<&'a Label>,
     /// Common name of the certificate.
     pub common_name: &'a str,
-    /// SHA-256 of the one-time challenge and its end; absent for [`Flow::Import`].
+    /// SHA-256 of the one-time challenge and its end; absent for [`Flow::Import`] and for ACME.
     pub challenge: Option<([u8; 32], Timestamp)>,
     /// The imported certificate; absent otherwise.
     pub imported: Option<Fingerprint>,
+    /// What else.
+    pub details: Details<'a>,
     /// Now.
     pub created_at: Timestamp,
 }
@@ -139,11 +171,35 @@ pub struct Issuance {
     pub fingerprint: Option<Fingerprint>,
     /// The certificate, DER; absent for [`Flow::Import`].
     pub certificate: Option<Vec<u8>>,
+    /// Serial number of the certificate, hexadecimal.
+    pub cert_serial: Option<String>,
+    /// When the certificate ends.
+    pub cert_not_after: Option<Timestamp>,
+    /// Who issues the certificate.
+    pub source: Source,
+    /// Why this identity: JSON.
+    pub identity_reason: Option<String>,
+    /// The bearer token that the profile was fetched with.
+    pub account_token: Option<Uuid>,
+    /// `AssignedManagedAppleID`.
+    pub managed_apple_account: Option<String>,
+    /// JSON: SHA-256 of each anchor in the profile.
+    pub anchors: Option<String>,
+    /// The device was told to wait for `DeviceConfigured`.
+    pub await_device_configured: bool,
+    /// SCEP's `transactionID`, or `acme`.
+    pub transaction_id: Option<String>,
     /// When it was opened.
     pub created_at: Timestamp,
+    /// When the certificate was issued (ACME: first seen).
+    pub issued_at: Option<Timestamp>,
+    /// When a device enrolled with it.
+    pub used_at: Option<Timestamp>,
+    /// When it was revoked.
+    pub revoked_at: Option<Timestamp>,
 }
 
-struct Row {
+pub(crate) struct Row {
     id: Uuid,
     flow: String,
     purpose: String,
@@ -159,7 +215,19 @@ struct Row {
     csr_key_sha256: Option<Vec<u8>>,
     cert_sha256: Option<Vec<u8>>,
     certificate: Option<Vec<u8>>,
+    cert_serial: Option<String>,
+    cert_not_after: Option<i64>,
+    source: String,
+    identity_reason: Option<String>,
+    account_token_id: Option<Uuid>,
+    managed_apple_account: Option<String>,
+    anchors: Option<String>,
+    await_device_configured: bool,
+    transaction_id: Option<String>,
     created_at: i64,
+    issued_at: Option<i64>,
+    used_at: Option<i64>,
+    revoked_at: Option<i64>,
 }
 
 from_row!(Row {
@@ -178,8 +246,34 @@ from_row!(Row {
     csr_key_sha256,
     cert_sha256,
     certificate,
+    cert_serial,
+    cert_not_after,
+    source,
+    identity_reason,
+    account_token_id,
+    managed_apple_account,
+    anchors,
+    await_device_configured,
+    transaction_id,
     created_at,
+    issued_at,
+    used_at,
+    revoked_at,
 });
+
+/// `SELECT`, the columns of [`Row`], `FROM issuance`, and the rest of the query.
+macro_rules! select_issuance {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, flow, purpose, kind, link_id, enrollment_id, expected_serial, expected_udid, label, common_name, \
+             state, challenge_expires_at, csr_key_sha256, cert_sha256, certificate, cert_serial, cert_not_after, source, \
+             identity_reason, account_token_id, managed_apple_account, anchors, await_device_configured, transaction_id, \
+             created_at, issued_at, used_at, revoked_at FROM issuance ",
+            $rest
+        )
+    };
+}
+pub(crate) use select_issuance;
 
 impl TryFrom<Row> for Issuance {
     type Error = Error;
@@ -205,18 +299,38 @@ impl TryFrom<Row> for Issuance {
             csr_key_sha256: row.csr_key_sha256,
             fingerprint,
             certificate: row.certificate,
+            cert_serial: row.cert_serial,
+            cert_not_after: row.cert_not_after.map(Timestamp),
+            source: Source::from_text(&row.source).ok_or(Error::Corrupt("issuance.source"))?,
+            identity_reason: row.identity_reason,
+            account_token: row.account_token_id,
+            managed_apple_account: row.managed_apple_account,
+            anchors: row.anchors,
+            await_device_configured: row.await_device_configured,
+            transaction_id: row.transaction_id,
             created_at: Timestamp(row.created_at),
+            issued_at: row.issued_at.map(Timestamp),
+            used_at: row.used_at.map(Timestamp),
+            revoked_at: row.revoked_at.map(Timestamp),
         })
     }
 }
 
 /// Opens a record. An imported one is `issued` from the start.
 pub async fn insert(tx: &mut Tx, new: &NewIssuance<'_>) -> Result<()> {
-    let state = if new.imported.is_some() { State::Issued } else { State::Open };
+    let details = &new.details;
+    let (state, source) = match (&new.imported, &details.acme) {
+        (Some(_), _) => (State::Issued, Source::Import),
+        (None, Some(_)) => (State::Open, Source::Acme),
+        (None, None) => (State::Open, Source::Scep),
+    };
+    let expires_at = new.challenge.map(|(_, at)| at).or_else(|| details.acme.map(|(_, at)| at));
     run!(tx, c => sqlx::query(
         "INSERT INTO issuance (id, flow, purpose, kind, link_id, enrollment_id, expected_serial, expected_udid, label,
-                common_name, state, challenge_sha256, challenge_expires_at, cert_sha256, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)")
+                common_name, state, challenge_sha256, challenge_expires_at, cert_sha256, created_at, source,
+                client_identifier_sha256, identity_reason, account_token_id, managed_apple_account, anchors,
+                await_device_configured)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)")
         .bind(new.id.0)
         .bind(new.flow.as_str())
         .bind(new.purpose.as_str())
@@ -229,40 +343,49 @@ pub async fn insert(tx: &mut Tx, new: &NewIssuance<'_>) -> Result<()> {
         .bind(new.common_name)
         .bind(state.as_str())
         .bind(new.challenge.map(|(sha256, _)| sha256.to_vec()))
-        .bind(new.challenge.map(|(_, expires_at)| expires_at.0))
+        .bind(expires_at.map(|at| at.0))
         .bind(new.imported.map(|fingerprint| fingerprint.0.to_vec()))
         .bind(new.created_at.0)
+        .bind(source.as_str())
+        .bind(details.acme.map(|(sha256, _)| sha256.to_vec()))
+        .bind(details.identity_reason)
+        .bind(details.account_token)
+        .bind(details.managed_apple_account)
+        .bind(details.anchors)
+        .bind(details.await_device_configured)
         .execute(c).await.map(drop))?;
     Ok(())
 }
 
 /// The record with this key.
 pub async fn get(tx: &mut Tx, id: IssuanceId) -> Result<Option<Issuance>> {
-    let row: Option<Row> = run!(tx, c => sqlx::query_as(
-        "SELECT id, flow, purpose, kind, link_id, enrollment_id, expected_serial, expected_udid, label, common_name, state,
-                challenge_expires_at, csr_key_sha256, cert_sha256, certificate, created_at FROM issuance WHERE id = $1")
-        .bind(id.0).fetch_optional(c).await)?;
+    const GET: &str = select_issuance!("WHERE id = $1");
+    let row: Option<Row> = run!(tx, c => sqlx::query_as(GET).bind(id.0).fetch_optional(c).await)?;
     row.map(Issuance::try_from).transpose()
 }
 
 /// The record whose challenge has this SHA-256.
 pub async fn by_challenge(tx: &mut Tx, sha256: &[u8; 32]) -> Result<Option<Issuance>> {
-    let row: Option<Row> = run!(tx, c => sqlx::query_as(
-        "SELECT id, flow, purpose, kind, link_id, enrollment_id, expected_serial, expected_udid, label, common_name, state,
-                challenge_expires_at, csr_key_sha256, cert_sha256, certificate, created_at
-           FROM issuance WHERE challenge_sha256 = $1")
-        .bind(sha256.to_vec()).fetch_optional(c).await)?;
+    const GET: &str = select_issuance!("WHERE challenge_sha256 = $1");
+    let row: Option<Row> = run!(tx, c => sqlx::query_as(GET).bind(sha256.to_vec()).fetch_optional(c).await)?;
     row.map(Issuance::try_from).transpose()
 }
 
 /// The record that this certificate was issued or imported by.
 pub async fn by_certificate(tx: &mut Tx, fingerprint: Fingerprint) -> Result<Option<Issuance>> {
-    let row: Option<Row> = run!(tx, c => sqlx::query_as(
-        "SELECT id, flow, purpose, kind, link_id, enrollment_id, expected_serial, expected_udid, label, common_name, state,
-                challenge_expires_at, csr_key_sha256, cert_sha256, certificate, created_at
-           FROM issuance WHERE cert_sha256 = $1")
-        .bind(fingerprint.0.to_vec()).fetch_optional(c).await)?;
+    const GET: &str = select_issuance!("WHERE cert_sha256 = $1");
+    let row: Option<Row> = run!(tx, c => sqlx::query_as(GET).bind(fingerprint.0.to_vec()).fetch_optional(c).await)?;
     row.map(Issuance::try_from).transpose()
+}
+
+/// The open records for an ACME certificate whose `ClientIdentifier` has this SHA-256 and that have not ended, two at most.
+pub async fn open_by_client_identifier(tx: &mut Tx, sha256: &[u8; 32], now: Timestamp) -> Result<Vec<Issuance>> {
+    const FIND: &str = select_issuance!(
+        "WHERE client_identifier_sha256 = $1 AND source = 'acme' AND state = 'open' AND challenge_expires_at > $2 \
+         ORDER BY id LIMIT 2"
+    );
+    let rows: Vec<Row> = run!(tx, c => sqlx::query_as(FIND).bind(sha256.to_vec()).bind(now.0).fetch_all(c).await)?;
+    rows.into_iter().map(Issuance::try_from).collect()
 }
 
 /// `open` → `issued` for the key with this SHA-256, if the challenge has not ended; false where somebody was first (TH-28).
@@ -324,4 +447,31 @@ pub async fn void_renewals(tx: &mut Tx, enrollment: EnrollmentId) -> Result<u64>
     Ok(run!(tx, c => sqlx::query(
         "UPDATE issuance SET state = 'void' WHERE enrollment_id = $1 AND state = 'open' AND purpose = 'renewal'")
         .bind(enrollment.0).execute(c).await.map(|done| done.rows_affected()))?)
+}
+
+/// `open` → `void` for the records with this `ClientIdentifier`: only the newest one holds; how many there were.
+pub async fn void_client_identifier(tx: &mut Tx, sha256: &[u8; 32]) -> Result<u64> {
+    const VOID: &str = "UPDATE issuance SET state = 'void' WHERE client_identifier_sha256 = $1 AND state = 'open'";
+    Ok(run!(tx, c => sqlx::query(VOID).bind(sha256.to_vec()).execute(c).await.map(|done| done.rows_affected()))?)
+}
+
+/// `open` → `void` for what a flow opened for this serial number: one challenge for each answer (TH-52); how many there were.
+pub async fn void_of_serial(tx: &mut Tx, flow: Flow, serial: &str) -> Result<u64> {
+    const VOID: &str = "UPDATE issuance SET state = 'void' WHERE expected_serial = $1 AND flow = $2 AND state = 'open'";
+    Ok(run!(tx, c => sqlx::query(VOID).bind(serial).bind(flow.as_str()).execute(c).await.map(|r| r.rows_affected()))?)
+}
+
+struct CountRow {
+    n: i64,
+}
+
+from_row!(CountRow { n });
+
+/// How many records a flow opened for this serial number since then.
+pub async fn opened_for_serial(tx: &mut Tx, flow: Flow, serial: &str, since: Timestamp) -> Result<i64> {
+    const COUNT: &str =
+        "SELECT COUNT(*) AS n FROM issuance WHERE expected_serial = $1 AND flow = $2 AND created_at > $3";
+    let row: CountRow =
+        run!(tx, c => sqlx::query_as(COUNT).bind(serial).bind(flow.as_str()).bind(since.0).fetch_one(c).await)?;
+    Ok(row.n)
 }

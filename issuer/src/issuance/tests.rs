@@ -85,6 +85,7 @@ pub(crate) fn wanted() -> OpenIssuance<'static> {
         expected_udid: None,
         label: None,
         ttl: Duration::from_mins(30),
+        details: Default::default(),
     }
 }
 

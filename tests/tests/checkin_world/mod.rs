@@ -194,6 +194,7 @@ impl World {
             expected_udid: None,
             label: None,
             ttl: Duration::from_mins(10),
+            details: Default::default(),
         };
         let mut tx = self.store.begin().await.unwrap();
         let (id, _): (IssuanceId, _) =

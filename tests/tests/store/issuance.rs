@@ -20,6 +20,7 @@ fn new(challenge: [u8; 32]) -> NewIssuance<'static> {
         common_name: "a device",
         challenge: Some((challenge, at(60))),
         imported: None,
+        details: issuance::Details::default(),
         created_at: at(0),
     }
 }
