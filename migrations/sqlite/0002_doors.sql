@@ -59,9 +59,9 @@ ALTER TABLE enrollment ADD COLUMN door TEXT NOT NULL DEFAULT 'link' CHECK (door 
 ALTER TABLE enrollment ADD COLUMN managed_apple_account TEXT;   -- AssignedManagedAppleID
 ALTER TABLE enrollment ADD COLUMN server_url TEXT;              -- ServerURL of its profile; can never change
 ALTER TABLE enrollment ADD COLUMN anchors TEXT;                 -- JSON: SHA-256 of each anchor in its profile
-ALTER TABLE enrollment ADD COLUMN set_up_until INTEGER;          -- AwaitingConfiguration: DeviceConfigured goes out then at the latest
-ALTER TABLE enrollment ADD COLUMN set_up_done_at INTEGER;        -- DeviceConfigured was queued
-CREATE INDEX enrollment_set_up ON enrollment (set_up_until) WHERE set_up_until IS NOT NULL AND set_up_done_at IS NULL;
+ALTER TABLE enrollment ADD COLUMN set_up_until INTEGER;          -- AwaitingConfiguration: when the server looks next; DeviceConfigured goes out then at the latest
+ALTER TABLE enrollment ADD COLUMN set_up_done_at INTEGER;        -- DeviceConfigured was queued for the first time
+CREATE INDEX enrollment_set_up ON enrollment (set_up_until) WHERE set_up_until IS NOT NULL;
 
 -- How an issuance record is fulfilled: by our SCEP, by an ACME server, or elsewhere (imported).
 ALTER TABLE issuance ADD COLUMN source TEXT NOT NULL DEFAULT 'scep' CHECK (source IN ('scep', 'acme', 'import'));
@@ -144,6 +144,7 @@ CREATE TABLE account_token (
     created_at            INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX account_token_enrollment ON account_token (enrollment_id);
+CREATE INDEX account_token_sign_in ON account_token (sign_in_id);
 
 -- One server of Apple Business Manager or Apple School Manager.
 CREATE TABLE ade_server (

@@ -1,6 +1,6 @@
 //! Rows of `enrollment`: one MDM relationship on one channel.
 
-use mdm_core::enrollment::{Channel, DeviceKey, EnrollmentKind, EnrollmentState, UnenrolledWhy, UserKey};
+use mdm_core::enrollment::{Channel, DeviceKey, Door, EnrollmentKind, EnrollmentState, UnenrolledWhy, UserKey};
 use mdm_core::ids::{EnrollmentId, Fingerprint};
 use mdm_core::time::Timestamp;
 use uuid::Uuid;
@@ -42,6 +42,18 @@ pub struct Enrollment {
     pub push_dead_at: Option<Timestamp>,
     /// The device waits in Setup Assistant for `DeviceConfigured`.
     pub awaiting_configuration: bool,
+    /// By which door it came in; a user channel has that of its device.
+    pub door: Door,
+    /// `AssignedManagedAppleID` of its enrollment profile.
+    pub managed_apple_account: Option<String>,
+    /// `ServerURL` of its enrollment profile.
+    pub server_url: Option<String>,
+    /// JSON: SHA-256 of each anchor in its enrollment profile.
+    pub anchors: Option<String>,
+    /// While the device waits in Setup Assistant: when the server looks next whether to let it go on.
+    pub set_up_until: Option<Timestamp>,
+    /// When it was first let go on: `DeviceConfigured` or `UserConfigured` was queued.
+    pub set_up_done_at: Option<Timestamp>,
     /// `SerialNumber` from `Authenticate`.
     pub serial_number: Option<String>,
     /// `ProductName` from `Authenticate`.
@@ -85,6 +97,12 @@ pub(crate) struct Row {
     token_signed_at: Option<i64>,
     push_dead_at: Option<i64>,
     awaiting_configuration: bool,
+    door: String,
+    managed_apple_account: Option<String>,
+    server_url: Option<String>,
+    anchors: Option<String>,
+    set_up_until: Option<i64>,
+    set_up_done_at: Option<i64>,
     serial_number: Option<String>,
     product_name: Option<String>,
     model: Option<String>,
@@ -118,6 +136,12 @@ from_row!(Row {
     token_signed_at,
     push_dead_at,
     awaiting_configuration,
+    door,
+    managed_apple_account,
+    server_url,
+    anchors,
+    set_up_until,
+    set_up_done_at,
     serial_number,
     product_name,
     model,
@@ -136,6 +160,7 @@ macro_rules! columns {
         "e.id, e.kind, e.channel, e.parent_id, e.udid, e.apple_enrollment_id, e.user_id, e.shared_ipad_user, \
          e.user_short_name, e.user_long_name, e.state, e.state_at, e.unenrolled_why, e.unenroll_requested_at, \
          e.generation, e.topic, e.token_at, e.token_signed_at, e.push_dead_at, e.awaiting_configuration, \
+         e.door, e.managed_apple_account, e.server_url, e.anchors, e.set_up_until, e.set_up_done_at, \
          e.serial_number, e.product_name, e.model, e.model_name, e.device_name, e.os_version, e.build_version, \
          e.created_at, e.enrolled_at, e.last_seen_at"
     };
@@ -174,6 +199,12 @@ impl TryFrom<Row> for Enrollment {
             token_signed_at: r.token_signed_at.map(Timestamp),
             push_dead_at: r.push_dead_at.map(Timestamp),
             awaiting_configuration: r.awaiting_configuration,
+            door: Door::from_text(&r.door).ok_or(BAD)?,
+            managed_apple_account: r.managed_apple_account,
+            server_url: r.server_url,
+            anchors: r.anchors,
+            set_up_until: r.set_up_until.map(Timestamp),
+            set_up_done_at: r.set_up_done_at.map(Timestamp),
             serial_number: r.serial_number,
             product_name: r.product_name,
             model: r.model,
@@ -329,7 +360,29 @@ pub async fn insert_device(tx: &mut Tx, new: &NewDevice<'_>, now: Timestamp) -> 
     Ok(())
 }
 
-/// Makes the row of a user channel in state `authenticated`; `TokenUpdate` enrolls it.
+/// What the enrollment profile of a device says, written when its enrollment begins.
+#[derive(Debug)]
+pub struct Entered<'a> {
+    /// By which door it came in.
+    pub door: Door,
+    /// `AssignedManagedAppleID`.
+    pub managed_apple_account: Option<&'a str>,
+    /// `ServerURL`.
+    pub server_url: Option<&'a str>,
+    /// JSON: SHA-256 of each anchor.
+    pub anchors: Option<&'a str>,
+}
+
+/// Writes by which door a device came in, and what its profile says.
+pub async fn entered(tx: &mut Tx, id: EnrollmentId, entered: &Entered<'_>) -> Result<()> {
+    const UPDATE: &str =
+        "UPDATE enrollment SET door = $2, managed_apple_account = $3, server_url = $4, anchors = $5 WHERE id = $1";
+    run!(tx, c => sqlx::query(UPDATE).bind(id.0).bind(entered.door.as_str()).bind(entered.managed_apple_account)
+        .bind(entered.server_url).bind(entered.anchors).execute(c).await.map(|_| ()))?;
+    Ok(())
+}
+
+/// Makes the row of a user channel in state `authenticated`; `TokenUpdate` enrolls it. Its door is that of its device.
 pub async fn insert_user(
     tx: &mut Tx,
     id: EnrollmentId,
@@ -338,8 +391,9 @@ pub async fn insert_user(
     key: &UserKey,
     now: Timestamp,
 ) -> Result<()> {
-    const INSERT: &str = "INSERT INTO enrollment (id, kind, channel, parent_id, user_id, shared_ipad_user, state, state_at, created_at) \
-                          VALUES ($1, $2, 'user', $3, $4, $5, 'authenticated', $6, $6)";
+    const INSERT: &str = "INSERT INTO enrollment (id, kind, channel, parent_id, user_id, shared_ipad_user, state, state_at, \
+                          created_at, door, managed_apple_account) SELECT $1, $2, 'user', d.id, $4, $5, 'authenticated', \
+                          $6, $6, d.door, d.managed_apple_account FROM enrollment d WHERE d.id = $3";
     let (user_id, short_name) = user_columns(key);
     run!(tx, c => sqlx::query(INSERT).bind(id.0).bind(kind.as_str()).bind(parent.0).bind(user_id).bind(short_name).bind(now.0)
         .execute(c).await.map(|_| ()))?;
@@ -381,7 +435,7 @@ pub async fn authenticated(
         unenroll_requested_at = NULL, generation = generation + $3, topic = $4, push_token = NULL, push_magic = NULL, \
         token_at = NULL, token_signed_at = NULL, push_dead_at = NULL, unlock_token_sealed = NULL, \
         bootstrap_token_sealed = NULL, bootstrap_signed_at = NULL, token_update_sealed = NULL, enrolled_at = NULL, \
-        serial_number = $5, product_name = $6, model = $7, model_name = $8, device_name = $9, os_version = $10, \
+        awaiting_configuration = FALSE, set_up_until = NULL, set_up_done_at = NULL, serial_number = $5, product_name = $6, model = $7, model_name = $8, device_name = $9, os_version = $10, \
         build_version = $11, authenticate_raw = $12, last_seen_at = $2 WHERE id = $1";
     run!(tx, c => sqlx::query(UPDATE).bind(id.0).bind(now.0).bind(i64::from(again)).bind(claims.topic)
         .bind(claims.serial_number).bind(claims.product_name).bind(claims.model).bind(claims.model_name)
@@ -404,7 +458,8 @@ pub async fn claimed(tx: &mut Tx, id: EnrollmentId, claims: &Claims<'_>, now: Ti
 
 /// Ends an enrollment: its state, and what could wake it. Its escrow stays, sealed.
 pub async fn end(tx: &mut Tx, id: EnrollmentId, state: EnrollmentState) -> Result<()> {
-    const UPDATE: &str = "UPDATE enrollment SET push_token = NULL, push_magic = NULL WHERE id = $1";
+    const UPDATE: &str =
+        "UPDATE enrollment SET push_token = NULL, push_magic = NULL, set_up_until = NULL WHERE id = $1";
     set_state(tx, id, state).await?;
     run!(tx, c => sqlx::query(UPDATE).bind(id.0).execute(c).await.map(|_| ()))?;
     Ok(())
@@ -531,6 +586,8 @@ pub struct Glance {
     pub udid: Option<String>,
     /// `EnrollmentID` of the device channel.
     pub apple_enrollment_id: Option<String>,
+    /// By which door the device came in.
+    pub door: Door,
     /// State of the speaking enrollment, as text.
     pub state: String,
     /// An operator asked that the device be told to unenroll.
@@ -543,7 +600,7 @@ pub struct Glance {
     pub retired: bool,
     /// It was revoked.
     pub revoked: bool,
-    /// Commands wait, or a push is on its way: the message needs a write transaction.
+    /// Commands wait, a push is on its way, or the device waits in Setup Assistant: the message needs a write transaction.
     pub has_work: bool,
 }
 
@@ -552,6 +609,7 @@ struct GlanceRow {
     device_id: Uuid,
     udid: Option<String>,
     apple_enrollment_id: Option<String>,
+    door: String,
     state: String,
     unenroll_requested: bool,
     not_before: i64,
@@ -566,6 +624,7 @@ from_row!(GlanceRow {
     device_id,
     udid,
     apple_enrollment_id,
+    door,
     state,
     unenroll_requested,
     not_before,
@@ -580,12 +639,14 @@ macro_rules! glance {
         concat!(
             "SELECT ",
             $speaker,
-            ".id, d.id AS device_id, d.udid, d.apple_enrollment_id, ",
+            ".id, d.id AS device_id, d.udid, d.apple_enrollment_id, d.door, ",
             $speaker,
             ".state, \
              d.unenroll_requested_at IS NOT NULL AS unenroll_requested, i.not_before, i.not_after, \
              i.retired_at IS NOT NULL AS retired, i.revoked_at IS NOT NULL AS revoked, \
-             (EXISTS (SELECT 1 FROM command_target t WHERE t.enrollment_id = ",
+             (",
+            $speaker,
+            ".awaiting_configuration OR EXISTS (SELECT 1 FROM command_target t WHERE t.enrollment_id = ",
             $speaker,
             ".id \
                       AND t.state IN ('queued', 'sent', 'not_now')) \
@@ -620,11 +681,13 @@ pub async fn glance(tx: &mut Tx, certificate: Fingerprint, user: Option<&UserKey
             run!(tx, c => sqlx::query_as(GLANCE_SHARED).bind(hash).bind(name.as_str()).fetch_optional(c).await)?
         }
     };
-    Ok(row.map(|r| Glance {
+    let Some(r) = row else { return Ok(None) };
+    Ok(Some(Glance {
         id: EnrollmentId(r.id),
         device_id: EnrollmentId(r.device_id),
         udid: r.udid,
         apple_enrollment_id: r.apple_enrollment_id,
+        door: Door::from_text(&r.door).ok_or(Error::Corrupt("enrollment.door"))?,
         state: r.state,
         unenroll_requested: r.unenroll_requested,
         not_before: Timestamp(r.not_before),
@@ -650,4 +713,67 @@ pub async fn request_unenroll(tx: &mut Tx, id: EnrollmentId, at: Option<Timestam
     const UPDATE: &str = "UPDATE enrollment SET unenroll_requested_at = $2 WHERE id = $1";
     let rows = run!(tx, c => sqlx::query(UPDATE).bind(id.0).bind(at.map(|t| t.0)).execute(c).await.map(|r| r.rows_affected()))?;
     Ok(rows == 1)
+}
+
+/// Notes when a device that waits in Setup Assistant is looked at next; `queued_at` where `DeviceConfigured` is queued now
+/// (the first time stays).
+pub async fn set_up_until(tx: &mut Tx, id: EnrollmentId, until: Timestamp, queued_at: Option<Timestamp>) -> Result<()> {
+    const UPDATE: &str =
+        "UPDATE enrollment SET set_up_until = $2, set_up_done_at = COALESCE(set_up_done_at, $3) WHERE id = $1";
+    run!(tx, c => sqlx::query(UPDATE).bind(id.0).bind(until.0).bind(queued_at.map(|t| t.0)).execute(c).await.map(|_| ()))?;
+    Ok(())
+}
+
+/// The device does not wait in Setup Assistant any more.
+pub async fn set_up_over(tx: &mut Tx, id: EnrollmentId) -> Result<()> {
+    const UPDATE: &str = "UPDATE enrollment SET awaiting_configuration = FALSE, set_up_until = NULL WHERE id = $1";
+    run!(tx, c => sqlx::query(UPDATE).bind(id.0).execute(c).await.map(|_| ()))?;
+    Ok(())
+}
+
+/// Enrollments that wait in Setup Assistant and are to be looked at now, the longest overdue first.
+pub async fn set_up_due(tx: &mut Tx, now: Timestamp, limit: i64) -> Result<Vec<EnrollmentId>> {
+    const DUE: &str = "SELECT id FROM enrollment WHERE set_up_until IS NOT NULL AND set_up_until <= $1 \
+        ORDER BY set_up_until LIMIT $2";
+    let ids: Vec<Uuid> = run!(tx, c => sqlx::query_scalar(DUE).bind(now.0).bind(limit).fetch_all(c).await)?;
+    Ok(ids.into_iter().map(EnrollmentId).collect())
+}
+
+/// What stands in the way of letting a device go on in Setup Assistant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SetUp {
+    /// Commands besides the one that lets it go on are outstanding.
+    pub commands: bool,
+    /// Policies are on their way to it.
+    pub policies: bool,
+    /// The command that lets it go on is outstanding.
+    pub released: bool,
+}
+
+struct SetUpRow {
+    commands: bool,
+    policies: bool,
+    released: bool,
+}
+
+from_row!(SetUpRow { commands, policies, released });
+
+/// Looks up what stands in the way of letting a device go on; `release` is the `RequestType` that does so.
+pub async fn set_up(tx: &mut Tx, id: EnrollmentId, release: &str) -> Result<SetUp> {
+    const LOOK: &str = "SELECT \
+        EXISTS (SELECT 1 FROM command_target t JOIN command c ON c.uuid = t.command_uuid WHERE t.enrollment_id = $1 \
+                AND t.state IN ('queued', 'sent', 'not_now') AND c.request_type <> $2) AS commands, \
+        EXISTS (SELECT 1 FROM assignment a WHERE a.enrollment_id = $1 \
+                AND a.state IN ('assigned', 'awaiting_facts', 'installing', 'removing')) AS policies, \
+        EXISTS (SELECT 1 FROM command_target t JOIN command c ON c.uuid = t.command_uuid WHERE t.enrollment_id = $1 \
+                AND t.state IN ('queued', 'sent', 'not_now') AND c.request_type = $2) AS released";
+    let r: SetUpRow = run!(tx, c => sqlx::query_as(LOOK).bind(id.0).bind(release).fetch_one(c).await)?;
+    Ok(SetUp { commands: r.commands, policies: r.policies, released: r.released })
+}
+
+/// The unlock token of a device, sealed.
+pub async fn unlock_token(tx: &mut Tx, id: EnrollmentId) -> Result<Option<Vec<u8>>> {
+    const GET: &str = "SELECT unlock_token_sealed FROM enrollment WHERE id = $1";
+    let row: Option<Option<Vec<u8>>> = run!(tx, c => sqlx::query_scalar(GET).bind(id.0).fetch_optional(c).await)?;
+    Ok(row.flatten())
 }

@@ -28,6 +28,13 @@ pub async fn insert(tx: &mut Tx, key_id: &str, sealed: &[u8], now: Timestamp) ->
     Ok(())
 }
 
+/// Names another key, once everything is sealed with it.
+pub async fn replace(tx: &mut Tx, key_id: &str, sealed: &[u8]) -> Result<()> {
+    const UPDATE: &str = "UPDATE seal_sentinel SET key_id = $1, sealed = $2 WHERE id = 1";
+    run!(tx, c => sqlx::query(UPDATE).bind(key_id).bind(sealed).execute(c).await.map(|_| ()))?;
+    Ok(())
+}
+
 /// What the database server's own clock says; SQLite has none of its own.
 pub async fn database_clock(tx: &mut Tx) -> Result<Option<Timestamp>> {
     const NOW: &str = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)";
