@@ -35,6 +35,9 @@ pub enum Rendering {
     Plain,
     /// The body holds parameters; the ACME profile is rendered, gated and signed when it is handed out.
     Acme,
+    /// The body holds parameters; the enrollment profile, with a one-time permission for a new identity, is rendered when it is
+    /// handed out.
+    Enrollment,
 }
 
 impl Rendering {
@@ -42,7 +45,12 @@ impl Rendering {
         match self {
             Self::Plain => "plain",
             Self::Acme => "acme",
+            Self::Enrollment => "enrollment",
         }
+    }
+
+    pub(crate) fn from_text(text: &str) -> Option<Self> {
+        [Self::Plain, Self::Acme, Self::Enrollment].into_iter().find(|rendering| rendering.as_str() == text)
     }
 }
 

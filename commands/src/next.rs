@@ -5,10 +5,10 @@ use mdm_core::report::Status;
 use mdm_core::time::Timestamp;
 use store::Tx;
 use store::commands as rows;
-use store::events::NewEvent;
 
 use crate::choose::{choose, is_plain_turn};
-use crate::{Context, Error, body_context, rendered_context};
+use crate::stall::{Why, stall};
+use crate::{Context, Error, Rendering, body_context, rendered_context};
 
 /// The command to hand out now.
 #[derive(Debug)]
@@ -31,7 +31,15 @@ pub enum Content {
     /// These bytes; the delivery is noted already.
     Ready(Vec<u8>),
     /// Parameters to render first; then call [`rendered`] or [`refuse`].
-    Render(Vec<u8>),
+    Render {
+        /// Who renders it.
+        rendering: Rendering,
+        /// The parameters.
+        parameters: Vec<u8>,
+        /// What an earlier delivery was rendered to. An enrollment profile holds a permission that ends, so that whoever renders
+        /// it decides whether these bytes are still good; everything else comes again as it was ([`Content::Ready`]).
+        before: Option<Vec<u8>>,
+    },
 }
 
 /// How many outstanding rows are looked at before all of them are: more than one only where commands were put off.
@@ -61,33 +69,64 @@ pub async fn next(
         let content = rows::content(tx, enrollment, row.seq).await?.ok_or(store::Error::Corrupt("command_target"))?;
         (row, content, others_sent)
     };
+    Ok(Some(hand_out(tx, ctx, enrollment, row, content, others_sent, now).await?))
+}
+
+/// Picks the oldest outstanding command of one rendering, whatever else waits, or nothing.
+///
+/// For a device that may be given that kind of command only. What else was in progress waits again.
+pub async fn next_of(
+    tx: &mut Tx,
+    ctx: &Context,
+    enrollment: EnrollmentId,
+    rendering: Rendering,
+    now: Timestamp,
+) -> Result<Option<Picked>, Error> {
+    let Some(first) = rows::first_of(tx, enrollment, rendering.as_str(), now).await? else {
+        return Ok(None);
+    };
+    Ok(Some(hand_out(tx, ctx, enrollment, first.waiting, first.content, true, now).await?))
+}
+
+async fn hand_out(
+    tx: &mut Tx,
+    ctx: &Context,
+    enrollment: EnrollmentId,
+    row: rows::Outstanding,
+    content: rows::Content,
+    others_sent: bool,
+    now: Timestamp,
+) -> Result<Picked, Error> {
     let uuid: CommandUuid = row.command_uuid.parse().map_err(|_| store::Error::Corrupt("command.uuid"))?;
+    let rendering = Rendering::from_text(&content.rendering).ok_or(store::Error::Corrupt("command.rendering"))?;
     let open = |context: &str, sealed: &[u8]| {
         ctx.sealer
             .open(context, sealed)
             .map(|plain| plain.expose().clone())
             .map_err(|source| Error::Sealed { uuid: uuid.clone(), source })
     };
-    let ready = match (&content.rendered_sealed, content.rendering.as_str()) {
-        (Some(sealed), _) => Some(open(&rendered_context(enrollment, &uuid), sealed)?),
-        (None, "plain") => Some(open(&body_context(&uuid), &content.body_sealed)?),
-        (None, _) => None,
+    let before = match &content.rendered_sealed {
+        Some(sealed) => Some(open(&rendered_context(enrollment, &uuid), sealed)?),
+        None => None,
     };
-    let content_now = match ready {
-        Some(bytes) => {
-            rows::sent(tx, enrollment, row.seq, others_sent, None, now).await?;
-            Content::Ready(bytes)
+    let content_now = match (before, rendering) {
+        (Some(bytes), Rendering::Plain | Rendering::Acme) => Content::Ready(bytes),
+        (None, Rendering::Plain) => Content::Ready(open(&body_context(&uuid), &content.body_sealed)?),
+        (before, rendering) => {
+            Content::Render { rendering, parameters: open(&body_context(&uuid), &content.body_sealed)?, before }
         }
-        None => Content::Render(open(&body_context(&uuid), &content.body_sealed)?),
     };
-    Ok(Some(Picked {
+    if matches!(content_now, Content::Ready(_)) {
+        rows::sent(tx, enrollment, row.seq, others_sent, None, now).await?;
+    }
+    Ok(Picked {
         enrollment,
         uuid,
         request_type: content.request_type,
         content: content_now,
         seq: row.seq,
         others_sent,
-    }))
+    })
 }
 
 /// Chooses among all that is outstanding, where the first was put off or gets no answer.
@@ -111,36 +150,11 @@ async fn look_further(
         limit = i64::MAX;
     };
     for seq in &choice.stalled {
-        stall(tx, enrollment, *seq, &waiting, now).await?;
+        let uuid = waiting.iter().find(|row| row.seq == *seq).and_then(|row| row.command_uuid.parse().ok());
+        stall(tx, enrollment, *seq, uuid.as_ref(), Why::NoReport, now).await?;
     }
     let row = choice.deliver.and_then(|seq| waiting.into_iter().find(|row| row.seq == seq));
     Ok(row.map(|row| (row, choice.others_sent)))
-}
-
-async fn stall(
-    tx: &mut Tx,
-    enrollment: EnrollmentId,
-    seq: i64,
-    waiting: &[rows::Outstanding],
-    now: Timestamp,
-) -> Result<(), Error> {
-    rows::end(tx, enrollment, seq, "stalled", "no report after repeated deliveries", now).await?;
-    let uuid = waiting.iter().find(|row| row.seq == seq).and_then(|row| row.command_uuid.parse().ok());
-    tracing::warn!(enrollment.id = %enrollment, command.uuid = ?uuid.as_ref().map(CommandUuid::as_str), "command stalled: the device gives no report for it");
-    store::events::record(
-        tx,
-        &NewEvent {
-            at: now,
-            kind: "command.stalled",
-            enrollment: Some(enrollment),
-            command: uuid.as_ref(),
-            actor: "server",
-            summary: "The device gives no report for this command; the queue goes on without it",
-            data: &serde_json::json!({}),
-        },
-    )
-    .await?;
-    Ok(())
 }
 
 /// Notes that a picked command was rendered to `body`, which is what a repeat of the delivery will send again (RG-03).

@@ -5,8 +5,8 @@ use mdm_core::report::{ErrorItem, Report, Status};
 use mdm_core::time::Timestamp;
 use store::Tx;
 use store::commands::{self as rows, Final};
-use store::events::NewEvent;
 
+use crate::stall::{Why, stall};
 use crate::{Context, Error, result_context};
 
 /// Unreadable answers to one command after which it stops blocking the queue (RG-07).
@@ -107,20 +107,7 @@ pub async fn unreadable(tx: &mut Tx, enrollment: EnrollmentId, now: Timestamp) -
     if count < MAX_UNREADABLE {
         return Ok(false);
     }
-    rows::end(tx, enrollment, seq, "stalled", "unreadable result", now).await?;
-    store::events::record(
-        tx,
-        &NewEvent {
-            at: now,
-            kind: "command.stalled",
-            enrollment: Some(enrollment),
-            command: None,
-            actor: "server",
-            summary: "The device's answers to the command in progress cannot be read; the queue goes on without it",
-            data: &serde_json::json!({ "unreadable_answers": count }),
-        },
-    )
-    .await?;
+    stall(tx, enrollment, seq, None, Why::Unreadable(count), now).await?;
     Ok(true)
 }
 

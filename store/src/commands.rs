@@ -195,6 +195,15 @@ pub async fn first(tx: &mut Tx, id: EnrollmentId, now: Timestamp) -> Result<Opti
     Ok(run!(tx, c => sqlx::query_as(FIRST).bind(id.0).bind(now.0).fetch_optional(c).await)?)
 }
 
+/// The oldest outstanding target of an enrollment whose command is made by this rendering, expired ones aside.
+pub async fn first_of(tx: &mut Tx, id: EnrollmentId, rendering: &str, now: Timestamp) -> Result<Option<First>> {
+    const FIRST_OF: &str = "SELECT t.seq, t.command_uuid, t.lane, t.state, t.deliveries, t.first_sent_at, t.not_now_session, \
+        c.request_type, c.rendering, c.body_sealed, t.rendered_sealed FROM command_target t JOIN command c ON c.uuid = t.command_uuid \
+        WHERE t.enrollment_id = $1 AND t.state IN ('queued', 'sent', 'not_now') AND (t.expires_at IS NULL OR t.expires_at > $2) \
+        AND c.rendering = $3 ORDER BY t.seq LIMIT 1";
+    Ok(run!(tx, c => sqlx::query_as(FIRST_OF).bind(id.0).bind(now.0).bind(rendering).fetch_optional(c).await)?)
+}
+
 /// The present session of an enrollment: how many `Idle` reports it has sent.
 pub async fn session(tx: &mut Tx, id: EnrollmentId) -> Result<i64> {
     const SESSION: &str = "SELECT session FROM enrollment WHERE id = $1";

@@ -158,3 +158,180 @@ pub async fn expiring(tx: &mut Tx, before: Timestamp, limit: i64) -> Result<Vec<
         .bind(before.0).bind(limit).fetch_all(c).await)?;
     rows.into_iter().map(Identity::try_from).collect()
 }
+
+/// Which identities a list shows.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Filter {
+    /// Only this state.
+    pub state: Option<Standing>,
+    /// Only those that end before this.
+    pub ends_before: Option<Timestamp>,
+    /// Only those that are near their end and not renewed yet (TH-11): see [`stuck`].
+    pub stuck: bool,
+    /// Only those of this enrollment.
+    pub enrollment: Option<EnrollmentId>,
+}
+
+/// How an identity stands at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Messages that it signs are accepted.
+    Live,
+    /// It has ended, and was neither retired nor revoked.
+    Expired,
+    /// A newer one took its place.
+    Retired,
+    /// It was revoked.
+    Revoked,
+}
+
+impl Standing {
+    /// The word in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Expired => "expired",
+            Self::Retired => "retired",
+            Self::Revoked => "revoked",
+        }
+    }
+
+    /// Reads the word that [`Self::as_str`] gives.
+    pub fn from_text(text: &str) -> Option<Self> {
+        [Self::Live, Self::Expired, Self::Retired, Self::Revoked].into_iter().find(|s| s.as_str() == text)
+    }
+}
+
+/// An identity in a list, with where its renewal stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// SHA-256 of the certificate.
+    pub cert_sha256: Vec<u8>,
+    /// Whom it stands for.
+    pub enrollment_id: Uuid,
+    /// By which record it was issued.
+    pub issuance_id: Option<Uuid>,
+    /// The certificate, DER.
+    pub certificate: Vec<u8>,
+    /// From when it is valid (ms).
+    pub not_before: i64,
+    /// Until when it is valid (ms).
+    pub not_after: i64,
+    /// When it was pinned (ms).
+    pub pinned_at: i64,
+    /// When a newer identity took its place (ms).
+    pub retired_at: Option<i64>,
+    /// When an operator revoked it (ms).
+    pub revoked_at: Option<i64>,
+    /// `scep`, `acme` or `import`; none for one that an external CA's names admitted.
+    pub source: Option<String>,
+    /// JSON: why this identity, as the gate said.
+    pub identity_reason: Option<String>,
+    /// State of the renewal of this identity.
+    pub renewal_state: Option<String>,
+    /// Why it is renewed.
+    pub renewal_reason: Option<String>,
+    /// Failures of the renewal.
+    pub renewal_attempts: Option<i64>,
+    /// What the last failure was.
+    pub renewal_last_error: Option<String>,
+    /// When the renewal is looked at next (ms).
+    pub renewal_due_at: Option<i64>,
+}
+
+from_row!(Listed {
+    cert_sha256,
+    enrollment_id,
+    issuance_id,
+    certificate,
+    not_before,
+    not_after,
+    pinned_at,
+    retired_at,
+    revoked_at,
+    source,
+    identity_reason,
+    renewal_state,
+    renewal_reason,
+    renewal_attempts,
+    renewal_last_error,
+    renewal_due_at,
+});
+
+/// From how long before its end an identity that is not renewed is one to worry about: 30 days, or the last sixth of its life
+/// where that is shorter.
+const WORRY: i64 = 30 * 86_400_000;
+
+macro_rules! is_stuck {
+    ($now:literal, $worry:literal) => {
+        concat!(
+            "i.retired_at IS NULL AND i.revoked_at IS NULL AND i.not_after < ",
+            $now,
+            " + ",
+            $worry,
+            " AND i.not_after - ",
+            $now,
+            " < (i.not_after - i.not_before) / 6 AND EXISTS (SELECT 1 FROM enrollment e WHERE e.id = i.enrollment_id \
+               AND e.state = 'enrolled') AND NOT EXISTS (SELECT 1 FROM identity n WHERE n.enrollment_id = i.enrollment_id \
+               AND n.not_after > i.not_after AND n.retired_at IS NULL AND n.revoked_at IS NULL)"
+        )
+    };
+}
+
+/// A page of identities, by end and fingerprint, the soonest end first; `after` is the last of the page before.
+pub async fn list(
+    tx: &mut Tx,
+    filter: &Filter,
+    after: Option<(Timestamp, Fingerprint)>,
+    now: Timestamp,
+    limit: i64,
+) -> Result<Vec<Listed>> {
+    const LIST: &str = concat!(
+        "SELECT i.cert_sha256, i.enrollment_id, i.issuance_id, i.certificate, i.not_before, i.not_after, i.pinned_at, \
+                i.retired_at, i.revoked_at, s.source, s.identity_reason, r.state AS renewal_state, \
+                r.reason AS renewal_reason, r.attempts AS renewal_attempts, r.last_error AS renewal_last_error, \
+                r.due_at AS renewal_due_at \
+           FROM identity i LEFT JOIN issuance s ON s.id = i.issuance_id \
+           LEFT JOIN renewal r ON r.enrollment_id = i.enrollment_id AND r.cert_sha256 = i.cert_sha256 \
+          WHERE (i.not_after > $1 OR (i.not_after = $1 AND i.cert_sha256 > $2)) AND i.not_after < $3 \
+            AND ($4 = '' OR $4 = CASE WHEN i.revoked_at IS NOT NULL THEN 'revoked' \
+                 WHEN i.retired_at IS NOT NULL THEN 'retired' WHEN i.not_after < $5 THEN 'expired' ELSE 'live' END) \
+            AND ($6 = 0 OR (",
+        is_stuck!("$5", "$7"),
+        ")) AND ($8 = 0 OR i.enrollment_id = $9) ORDER BY i.not_after, i.cert_sha256 LIMIT $10"
+    );
+    let (end, fingerprint) = after.map_or((i64::MIN, Vec::new()), |(end, fingerprint)| (end.0, fingerprint.0.to_vec()));
+    let ends_before = filter.ends_before.map_or(i64::MAX, |at| at.0);
+    let state = filter.state.map_or("", Standing::as_str);
+    Ok(run!(tx, c => sqlx::query_as(LIST).bind(end).bind(fingerprint).bind(ends_before).bind(state).bind(now.0)
+        .bind(i64::from(filter.stuck)).bind(WORRY).bind(i64::from(filter.enrollment.is_some()))
+        .bind(filter.enrollment.map_or(Uuid::nil(), |id| id.0)).bind(limit).fetch_all(c).await)?)
+}
+
+/// How many identities of enrolled devices are near their end – 30 days, or the last sixth of their life where that is
+/// shorter – and have no successor (TH-11).
+pub async fn stuck(tx: &mut Tx, now: Timestamp) -> Result<i64> {
+    const STUCK: &str = concat!("SELECT COUNT(*) FROM identity i WHERE ", is_stuck!("$1", "$2"));
+    Ok(run!(tx, c => sqlx::query_scalar(STUCK).bind(now.0).bind(WORRY).fetch_one(c).await)?)
+}
+
+/// A certificate of the built-in CA that is revoked and has not ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RevokedSerial {
+    /// Its serial number, hexadecimal.
+    pub serial: String,
+    /// Since when (ms).
+    pub revoked_at: i64,
+}
+
+from_row!(RevokedSerial { serial, revoked_at });
+
+/// What a list of revoked certificates of the built-in CA holds: those whose record or whose pin was revoked.
+pub async fn revoked_serials(tx: &mut Tx, now: Timestamp) -> Result<Vec<RevokedSerial>> {
+    const REVOKED: &str = "SELECT s.cert_serial AS serial, COALESCE(i.revoked_at, s.revoked_at) AS revoked_at FROM issuance s \
+        LEFT JOIN identity i ON i.cert_sha256 = s.cert_sha256 \
+        WHERE s.source = 'scep' AND s.cert_serial IS NOT NULL AND s.cert_not_after > $1 \
+          AND (s.state = 'revoked' OR i.revoked_at IS NOT NULL) ORDER BY s.cert_serial";
+    let rows: Vec<RevokedSerial> = run!(tx, c => sqlx::query_as(REVOKED).bind(now.0).fetch_all(c).await)?;
+    Ok(rows)
+}

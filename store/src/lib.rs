@@ -12,20 +12,27 @@ mod id_set;
 mod migrate;
 mod open;
 
+pub mod anchors;
 pub mod assignments;
 pub mod commands;
 pub mod enrollments;
 pub mod events;
 pub mod facts;
 pub mod identities;
+pub mod invitations;
 pub mod issuance;
 pub mod keys;
 pub mod labels;
 pub mod links;
 pub mod listing;
+pub mod network_users;
 pub mod policies;
 pub mod push;
+pub mod renewals;
+pub mod quarantine;
+pub mod sealed;
 pub mod sentinel;
+pub mod sign_ins;
 pub mod tokens;
 
 pub use error::{Busy, Error, Result, retry};

@@ -191,7 +191,7 @@ async fn rg_03_a_rendered_command_is_repeated_byte_for_byte() {
         enqueue(&store, &New { rendering: Rendering::Acme, ..new("p", "parameters") }, &[id], NOW).await.unwrap();
         let mut tx = store.begin().await.unwrap();
         let picked = commands::next(&mut tx, &ctx(), id, Status::Idle, NOW).await.unwrap().unwrap();
-        assert!(matches!(picked.content, Content::Render(ref p) if p == b"parameters"));
+        assert!(matches!(picked.content, Content::Render { parameters: ref p, .. } if p == b"parameters"));
         commands::rendered(&mut tx, &ctx(), &picked, b"signed profile", NOW).await.unwrap();
         tx.commit().await.unwrap();
         let mut tx = store.begin().await.unwrap();

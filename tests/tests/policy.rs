@@ -235,7 +235,7 @@ impl World {
             };
             let bytes = match &picked.content {
                 commands::Content::Ready(bytes) => bytes.clone(),
-                commands::Content::Render(params) => {
+                commands::Content::Render { parameters: params, .. } => {
                     match policy::render(&mut tx, &self.ctx, &enrollment, &picked.uuid, params, self.now())
                         .await
                         .unwrap()
