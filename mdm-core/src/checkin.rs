@@ -348,5 +348,38 @@ pub fn bootstrap_token_answer(token: Option<&Secret<Vec<u8>>>) -> Vec<u8> {
     plist::encode(&Value::Dictionary(out))
 }
 
+/// The body that answers the first `UserAuthenticate`: the challenge, empty where no password is asked for.
+pub fn digest_challenge_answer(challenge: &str) -> Vec<u8> {
+    one_text("DigestChallenge", challenge)
+}
+
+/// The body that answers the second `UserAuthenticate`: the token, empty where the password was wrong.
+pub fn auth_token_answer(token: &str) -> Vec<u8> {
+    one_text("AuthToken", token)
+}
+
+fn one_text(key: &str, text: &str) -> Vec<u8> {
+    let mut out = Dictionary::new();
+    out.insert(key.into(), text.into());
+    plist::encode(&Value::Dictionary(out))
+}
+
+impl Message {
+    /// `AuthToken`: what a network user's messages carry once the password was proven.
+    pub fn auth_token(&self) -> Option<&str> {
+        let extra = match self {
+            Self::Authenticate(m) => &m.extra,
+            Self::TokenUpdate(m) => &m.extra,
+            Self::CheckOut(m) => &m.extra,
+            Self::UserAuthenticate(m) => &m.extra,
+            Self::SetBootstrapToken(m) => &m.extra,
+            Self::GetBootstrapToken(m) => &m.extra,
+            Self::DeclarativeManagement(m) => &m.extra,
+            Self::GetToken(m) => &m.extra,
+        };
+        extra.get("AuthToken").and_then(Value::as_string)
+    }
+}
+
 #[cfg(test)]
 mod tests;

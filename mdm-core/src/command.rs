@@ -10,6 +10,7 @@ pub mod install_profile;
 pub mod profile_list;
 pub mod remove_profile;
 pub mod security_info;
+pub mod user_configured;
 
 use crate::ids::{CommandUuid, InvalidId};
 use crate::plist::fields::{FieldError, Fields};
@@ -22,6 +23,7 @@ pub use install_profile::InstallProfile;
 pub use profile_list::ProfileList;
 pub use remove_profile::RemoveProfile;
 pub use security_info::SecurityInfo;
+pub use user_configured::UserConfigured;
 
 /// A command that we build.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,6 +42,8 @@ pub enum Command {
     RemoveProfile(RemoveProfile),
     /// See [`SecurityInfo`].
     SecurityInfo(SecurityInfo),
+    /// See [`UserConfigured`].
+    UserConfigured(UserConfigured),
 }
 
 impl Command {
@@ -53,6 +57,7 @@ impl Command {
             Self::ProfileList(_) => ProfileList::REQUEST_TYPE,
             Self::RemoveProfile(_) => RemoveProfile::REQUEST_TYPE,
             Self::SecurityInfo(_) => SecurityInfo::REQUEST_TYPE,
+            Self::UserConfigured(_) => UserConfigured::REQUEST_TYPE,
         }
     }
 
@@ -66,7 +71,9 @@ impl Command {
             Self::InstallProfile(c) => c.write(&mut command),
             Self::ProfileList(c) => c.write(&mut command),
             Self::RemoveProfile(c) => c.write(&mut command),
-            Self::DeviceConfigured(DeviceConfigured) | Self::SecurityInfo(SecurityInfo) => {}
+            Self::DeviceConfigured(DeviceConfigured)
+            | Self::SecurityInfo(SecurityInfo)
+            | Self::UserConfigured(UserConfigured) => {}
         }
         let mut out = Dictionary::new();
         out.insert("Command".into(), Value::Dictionary(command));
@@ -85,7 +92,16 @@ macro_rules! from {
         }
     )+};
 }
-from!(CertificateList, DeviceConfigured, DeviceInformation, InstallProfile, ProfileList, RemoveProfile, SecurityInfo);
+from!(
+    CertificateList,
+    DeviceConfigured,
+    DeviceInformation,
+    InstallProfile,
+    ProfileList,
+    RemoveProfile,
+    SecurityInfo,
+    UserConfigured
+);
 
 /// Why an operator's property list was refused as a command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -163,6 +179,7 @@ mod tests {
         stored("profile_list", ProfileList { managed_only: false });
         stored("remove_profile", RemoveProfile { identifier: "org.example.wifi".into() });
         stored("security_info", SecurityInfo);
+        stored("user_configured", UserConfigured);
     }
 
     #[test]

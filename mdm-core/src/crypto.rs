@@ -6,6 +6,7 @@
 pub mod cms_sign;
 pub mod cms_verify;
 pub mod csr;
+pub mod digest_access;
 pub mod enveloped;
 pub mod issue;
 pub mod key;

@@ -1,8 +1,11 @@
 use mdm_core::crypto::issue::{CaUse, NewCa, issue_ca};
 use mdm_core::crypto::key::PrivateKey;
 use mdm_core::enrollment::UnenrolledWhy;
+use mdm_core::ids::{IssuanceId, LinkId};
 use mdm_core::random::Random;
 use mdm_core::time::Timestamp;
+use proptest::prelude::*;
+use store::issuance::Source;
 
 use super::*;
 
@@ -39,7 +42,15 @@ fn known(n: u128, device: &str, serial: &str) -> Known {
 }
 
 fn ask<'a>(device: &'a DeviceKey, permission: Option<&'a Permission>) -> Question<'a> {
-    Question { device, serial: Some("VICTIM1"), permission, pinned: None, same_device: None, same_serial: None }
+    Question {
+        device,
+        serial: Some("VICTIM1"),
+        permission,
+        pinned: None,
+        same_device: None,
+        same_serial: None,
+        approved: false,
+    }
 }
 
 #[test]
@@ -174,4 +185,142 @@ fn th_08_an_external_certificate_speaks_for_the_device_that_it_names() {
     let permission = by("ATTACKER1", Some("ATTACKER1")).unwrap();
     let question = Question { serial: Some("ATTACKER1"), same_device: Some(&live), ..ask(&device, Some(&permission)) };
     assert_eq!(admit(&question), Err(Refusal::DeviceEnrolled));
+}
+
+fn record(n: u128, flow: Flow) -> Issuance {
+    Issuance {
+        id: IssuanceId(id(n).0),
+        flow,
+        purpose: Purpose::Enrollment,
+        kind: EnrollmentKind::Device,
+        link: None,
+        enrollment: None,
+        expected_serial: None,
+        expected_udid: None,
+        label: None,
+        common_name: "device".into(),
+        state: State::Issued,
+        challenge_expires_at: None,
+        csr_key_sha256: None,
+        fingerprint: Some(Fingerprint([0; 32])),
+        certificate: None,
+        cert_serial: None,
+        cert_not_after: None,
+        source: Source::Scep,
+        identity_reason: None,
+        account_token: None,
+        managed_apple_account: None,
+        anchors: None,
+        await_device_configured: false,
+        transaction_id: None,
+        created_at: AT,
+        issued_at: None,
+        used_at: None,
+        revoked_at: None,
+    }
+}
+
+#[test]
+fn th_02_an_approval_covers_one_device_under_its_certificate_or_a_newer_one_of_the_same_origin() {
+    let (old, new, other) = (Fingerprint([1; 32]), Fingerprint([2; 32]), LinkId(id(9).0));
+    let link = Issuance { link: Some(LinkId(id(8).0)), ..record(1, Flow::Link) };
+    let approval = Approval {
+        certificate: old,
+        device: udid(VICTIM),
+        serial: Some("VICTIM1".into()),
+        record: Some(link.clone()),
+        until: AT.plus(std::time::Duration::from_hours(24)),
+    };
+    let covers = |device: &DeviceKey, serial, certificate, record: Option<&Issuance>| {
+        approval.covers(device, serial, certificate, record, AT)
+    };
+    let device = udid(VICTIM);
+    assert!(covers(&device, Some("victim1"), old, None));
+    assert!(covers(&device, Some("VICTIM1"), new, Some(&link)));
+    assert!(!covers(&device, Some("VICTIM1"), new, None));
+    assert!(!covers(&device, None, old, Some(&link)), "the serial number is part of what was looked at");
+    assert!(!covers(&udid(OTHER), Some("VICTIM1"), old, Some(&link)));
+    assert!(!covers(&DeviceKey::EnrollmentId(VICTIM.parse().unwrap()), Some("VICTIM1"), old, Some(&link)));
+    let long = std::time::Duration::from_hours(24);
+    assert!(!approval.covers(&device, Some("VICTIM1"), old, Some(&link), AT.plus(long)));
+    for foreign in [
+        Issuance { link: Some(other), ..link.clone() },
+        Issuance { link: None, ..link.clone() },
+        Issuance { flow: Flow::Ade, ..link.clone() },
+        Issuance { kind: EnrollmentKind::User, ..link.clone() },
+        Issuance { purpose: Purpose::Renewal, ..link.clone() },
+        Issuance { created_at: AT.minus(std::time::Duration::from_secs(1)), ..link.clone() },
+    ] {
+        assert!(!covers(&device, Some("VICTIM1"), new, Some(&foreign)), "{foreign:?}");
+    }
+    let of = |record: Issuance| Approval { record: Some(record), ..approval.clone() };
+    let ade = |serial: Option<&str>| Issuance { expected_serial: serial.map(Into::into), ..record(2, Flow::Ade) };
+    let asks =
+        |approval: &Approval, record: &Issuance| approval.covers(&device, Some("VICTIM1"), new, Some(record), AT);
+    assert!(asks(&of(ade(Some("VICTIM1"))), &ade(Some("VICTIM1"))));
+    assert!(!asks(&of(ade(None)), &ade(None)), "nothing in common is no origin");
+    let account = |name: &str| Issuance { managed_apple_account: Some(name.into()), ..record(3, Flow::Adde) };
+    assert!(asks(&of(account("ada@example.com")), &account("ada@example.com")));
+    assert!(!asks(&of(account("ada@example.com")), &account("eve@example.com")));
+    assert!(!asks(&of(record(4, Flow::Import)), &record(4, Flow::Import)));
+}
+
+fn state() -> impl Strategy<Value = State> {
+    prop::sample::select(vec![State::Open, State::Issued, State::Used, State::Void, State::Revoked])
+}
+
+fn any_permission() -> impl Strategy<Value = Permission> {
+    let text = |words: &'static [&'static str]| prop::option::of(prop::sample::select(words).prop_map(str::to_owned));
+    let purpose = prop::sample::select(vec![Purpose::Enrollment, Purpose::Renewal]);
+    let kind = prop::sample::select(vec![None, Some(EnrollmentKind::Device), Some(EnrollmentKind::User)]);
+    let serials: &'static [&'static str] = &["VICTIM1", "ATTACKER1"];
+    let udids: &'static [&'static str] = &[VICTIM, OTHER];
+    (purpose, kind, state(), text(serials), text(udids), prop::option::of(1_u128..3)).prop_map(
+        |(purpose, kind, state, expected_serial, expected_device, enrollment)| Permission {
+            purpose,
+            kind,
+            state,
+            expected_serial,
+            expected_device,
+            enrollment: enrollment.map(id),
+        },
+    )
+}
+
+fn any_known() -> impl Strategy<Value = Known> {
+    let udids = prop::sample::select(vec![VICTIM, OTHER]);
+    (1_u128..3, udids, prop::sample::select(vec!["VICTIM1", "ATTACKER1"]))
+        .prop_map(|(n, udid, serial)| known(n, udid, serial))
+}
+
+proptest! {
+    /// An operator's word lifts what an operator was asked about, and nothing else: not a missing record, a revoked or foreign
+    /// certificate, an ended enrollment, nor what the record itself expects. And it takes nothing away.
+    #[test]
+    fn th_02_an_approval_lifts_a_quarantine_and_nothing_else(
+        permission in prop::option::of(any_permission()),
+        pinned in prop::option::of((any_known(), any::<bool>())),
+        same_device in prop::option::of(any_known()),
+        same_serial in prop::option::of(any_known()),
+        device in prop::sample::select(vec![VICTIM, OTHER]),
+    ) {
+        let device = udid(device);
+        let pinned = pinned.map(|(enrollment, live)| Pinned { enrollment, live });
+        let question = Question {
+            pinned: pinned.as_ref(),
+            same_device: same_device.as_ref(),
+            same_serial: same_serial.as_ref(),
+            ..ask(&device, permission.as_ref())
+        };
+        let without = admit(&question);
+        let with = admit(&Question { approved: true, ..question });
+        match without {
+            Ok(admission) => prop_assert_eq!(with, Ok(admission)),
+            Err(Refusal::DeviceEnrolled | Refusal::SerialEnrolled | Refusal::OtherRenewal) => {
+                let begins_anew = matches!(with, Ok(Admission::Enroll { .. }));
+                prop_assert!(begins_anew, "{:?}", with);
+            }
+            Err(refusal) => prop_assert_eq!(with, Err(refusal)),
+        }
+    }
 }
