@@ -15,7 +15,7 @@ use store::enrollments::{Claims, Enrollment, NewDevice};
 use store::events::NewEvent;
 use store::issuance::Issuance;
 
-use crate::Error;
+use crate::{Error, quarantine};
 
 /// An `Authenticate` with the certificate that it came under.
 #[derive(Debug, Clone, Copy)]
@@ -87,17 +87,28 @@ pub async fn authenticate(
     };
     let permission = match &record {
         Some(record) => Some(Permission::from(record)),
-        None if arrival.by_subject => Permission::by_subject(arrival.certificate, key, serial),
+        None if arrival.by_subject => quarantine::by_subject(tx, arrival).await?,
         None => None,
     };
-    let admission = admit(&Question {
+    let same_device = device.as_ref().filter(|d| !is_over(d)).and_then(known);
+    let same_serial = same_serial.as_ref().and_then(known);
+    let question = Question {
         device: key,
         serial,
         permission: permission.as_ref(),
         pinned: pinned.as_ref().map(|(pinned, _)| pinned),
-        same_device: device.as_ref().filter(|d| !is_over(d)).and_then(known).as_ref(),
-        same_serial: same_serial.as_ref().and_then(known).as_ref(),
-    })?;
+        same_device: same_device.as_ref(),
+        same_serial: same_serial.as_ref(),
+        approved: false,
+    };
+    let mut approval = None;
+    let admission = match admit(&question) {
+        Err(refusal) if refusal.is_quarantine() => {
+            approval = quarantine::approval(tx, arrival, record.as_ref(), now).await?;
+            admit(&Question { approved: approval.is_some(), ..question })?
+        }
+        decided => decided?,
+    };
     let admitted = match admission {
         // Sent again, by the device or by somebody who recorded it: an older word must not undo a newer one (TH-17, RG-24).
         Admission::Repeat { enrollment } | Admission::Unchanged { enrollment } => {
@@ -118,6 +129,9 @@ pub async fn authenticate(
             let label = record.as_ref().and_then(|r| r.label.as_deref()).and_then(|l| l.parse::<Label>().ok());
             if let Some(label) = label {
                 store::labels::put(tx, admitted.enrollment, &label).await?;
+            }
+            if let Some(approval) = approval {
+                quarantine::used(tx, approval, admitted.enrollment, now).await?;
             }
             admitted
         }

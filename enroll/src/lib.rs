@@ -10,6 +10,7 @@ mod http;
 pub mod link;
 mod page;
 pub mod profile;
+pub mod quarantine;
 
 use std::net::IpAddr;
 use std::sync::Arc;
