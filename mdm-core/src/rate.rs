@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::net::IpAddr;
 use std::sync::Mutex;
 
 use crate::time::Timestamp;
@@ -13,6 +14,14 @@ pub struct Rate {
     pub burst: u32,
     /// In the long run.
     pub per_second: f64,
+}
+
+/// Whom a limit is for: an IPv4 address, or the /64 network that one IPv6 client has to itself.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),
+        v4 @ IpAddr::V4(_) => v4,
+    }
 }
 
 /// The most keys that are remembered; beyond it the full buckets, which say nothing, are forgotten.
@@ -66,6 +75,14 @@ mod tests {
         assert!(buckets.take("b", rate, now));
         assert!(!buckets.take("a", rate, now.plus(Duration::from_secs(1))));
         assert!(buckets.take("a", rate, now.plus(Duration::from_secs(2))));
+    }
+
+    #[test]
+    fn an_ipv6_client_is_limited_by_its_network() {
+        let network = |text: &str| network(text.parse().unwrap());
+        assert_eq!(network("2001:db8:1:2:3::1"), network("2001:db8:1:2:ffff::9"));
+        assert_ne!(network("2001:db8:1:2:3::1"), network("2001:db8:1:3::1"));
+        assert_eq!(network("::ffff:192.0.2.1"), network("192.0.2.1"));
     }
 
     #[test]
