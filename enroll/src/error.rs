@@ -1,6 +1,8 @@
 //! What can go wrong on the way into management.
 
 use mdm_core::crypto::cms_sign::SignError;
+use mdm_core::enrollment::Door;
+use policy::reason::ReasonCode;
 use store::Busy;
 
 /// Why a link could not be made, a profile not be built, or an `Authenticate` not be admitted.
@@ -27,6 +29,18 @@ pub enum Error {
         /// What would be right.
         why: &'static str,
     },
+    /// The facts of a device could not be read.
+    #[error(transparent)]
+    Policy(#[from] policy::Error),
+    /// A caller asked for a profile without saying what it needs.
+    #[error("{0}")]
+    Visitor(&'static str),
+    /// The door is closed: `enabled` is false.
+    #[error("the door {0} is closed (enabled is false)")]
+    DoorClosed(Door),
+    /// The device cannot have the identity that the door asks for, and the door refuses it (`identity.otherwise = refuse`).
+    #[error("the device cannot have the identity that the door {0} asks for: {code}", code = .1.as_str())]
+    IdentityRefused(Door, ReasonCode),
     /// No usable push certificate is stored, so an enrolled device could never be woken.
     #[error("no push certificate is stored, so no device can enroll yet: upload one first")]
     NoPushCertificate,
@@ -39,11 +53,13 @@ pub enum Error {
 }
 
 impl Error {
-    /// Why an `Authenticate` is refused, as a stable word; `None` where we failed.
+    /// Why a device is refused, as a stable word; `None` where we failed.
     pub fn refusal(&self) -> Option<&'static str> {
         match self {
             Self::Refused(refusal) => Some(refusal.code()),
             Self::Topic => Some("other_topic"),
+            Self::DoorClosed(_) => Some("door_closed"),
+            Self::IdentityRefused(_, reason) => Some(reason.as_str()),
             _ => None,
         }
     }
@@ -56,6 +72,7 @@ impl Busy for Error {
             Self::Store(e) => e.is_busy() || matches!(e, store::Error::Duplicate(_)),
             Self::Commands(e) => e.is_busy(),
             Self::Issuer(e) => e.is_busy(),
+            Self::Policy(e) => e.is_busy(),
             _ => false,
         }
     }

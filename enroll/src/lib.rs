@@ -5,28 +5,34 @@
 //! User-Agent (TH-51).
 
 pub mod admit;
+pub mod door;
 mod error;
-mod http;
+pub mod http;
+pub mod identity;
 pub mod link;
-mod page;
+pub mod offer;
+pub mod page;
 pub mod profile;
+pub mod trust;
 pub mod quarantine;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use issuer::scep::CurrentAuthority;
 use mdm_core::certificate::Certificate;
-use mdm_core::crypto::cms_sign::ProfileSigner;
 use mdm_core::random::Random;
 use mdm_core::rate::{Buckets, Rate};
-use mdm_core::time::Clock;
+use mdm_core::time::{Clock, Timestamp};
 use store::Store;
 use url::Url;
 
 pub use admit::{Admitted, Arrival, Continues, authenticate};
 pub use error::Error;
 pub use http::router;
+pub use identity::{ChosenIdentity, DeviceFacts};
+pub use offer::{Offer, Visitor, offer, refused};
 
 /// What every enrollment has in common.
 #[derive(Debug, Clone)]
@@ -47,6 +53,8 @@ pub struct Settings {
     pub anchors: Vec<Certificate>,
     /// Let devices accept this server's TLS certificate only under one of `anchors`. Can't be changed for an enrolled device.
     pub pin_anchors: bool,
+    /// CMS-sign profiles; false is for old simulators.
+    pub sign_profile: bool,
     /// Let devices put an `Mdm-Signature` on each request.
     pub sign_message: bool,
     /// Push by APNs' sandbox.
@@ -73,8 +81,15 @@ pub struct Shared {
     pub random: Random,
     /// What every enrollment has in common.
     pub settings: Arc<Settings>,
-    /// Signs profiles; `None`: they are sent as they are (`enroll.sign_profile = false`, for old simulators).
-    pub signer: Option<Arc<ProfileSigner>>,
+    /// Who signs profiles, as it is now: its certificate is renewed while the server runs.
+    pub authority: CurrentAuthority,
     /// Who asked how often.
     pub asked: Arc<Buckets<IpAddr>>,
+}
+
+impl Shared {
+    /// A profile as it is handed out.
+    pub(crate) fn sign(&self, plain: Vec<u8>, now: Timestamp) -> Result<Vec<u8>, Error> {
+        if self.settings.sign_profile { Ok(self.authority.get().profile_signer().sign(&plain, now)?) } else { Ok(plain) }
+    }
 }

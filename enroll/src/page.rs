@@ -146,12 +146,18 @@ pub(crate) fn failed(settings: &Settings) -> Markup {
     )
 }
 
+/// The operator lets nobody in by links, or not this device.
+pub(crate) fn closed(settings: &Settings) -> Markup {
+    message(settings, "This device can't be enrolled here", "Ask the person who gave you the link.")
+}
+
 /// The server's certificate is one that devices trust by themselves.
 pub(crate) fn no_trust(settings: &Settings) -> Markup {
     message(settings, "Nothing to do here", "This server's certificate is one that your device trusts by itself.")
 }
 
-fn message(settings: &Settings, title: &str, text: &str) -> Markup {
+/// A page of a heading and a sentence.
+pub fn message(settings: &Settings, title: &str, text: &str) -> Markup {
     frame(settings, title, html! { h1 { (title) } p.lead { (text) } })
 }
 

@@ -475,3 +475,9 @@ pub async fn opened_for_serial(tx: &mut Tx, flow: Flow, serial: &str, since: Tim
         run!(tx, c => sqlx::query_as(COUNT).bind(serial).bind(flow.as_str()).bind(since.0).fetch_one(c).await)?;
     Ok(row.n)
 }
+
+/// `open` → `void` for what was fetched with this bearer token, so that only the newest profile holds; how many there were.
+pub async fn void_of_account_token(tx: &mut Tx, token: Uuid) -> Result<u64> {
+    const VOID: &str = "UPDATE issuance SET state = 'void' WHERE account_token_id = $1 AND state = 'open'";
+    Ok(run!(tx, c => sqlx::query(VOID).bind(token).execute(c).await.map(|done| done.rows_affected()))?)
+}

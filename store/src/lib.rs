@@ -12,9 +12,12 @@ mod id_set;
 mod migrate;
 mod open;
 
+pub mod account_tokens;
+pub mod ade;
 pub mod anchors;
 pub mod assignments;
 pub mod commands;
+pub mod doors;
 pub mod enrollments;
 pub mod events;
 pub mod facts;
@@ -32,6 +35,7 @@ pub mod renewals;
 pub mod quarantine;
 pub mod sealed;
 pub mod sentinel;
+pub mod set_up;
 pub mod sign_ins;
 pub mod tokens;
 

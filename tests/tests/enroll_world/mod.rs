@@ -14,6 +14,7 @@ use enroll::{Admitted, Arrival, Error, Settings, Shared};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use issuer::issuance::{OpenIssuance, Purpose};
+use issuer::scep::CurrentAuthority;
 use mdm_core::certificate::Certificate;
 use mdm_core::checkin::{Authenticate, Message};
 use mdm_core::crypto::cms_sign::ProfileSigner;
@@ -136,7 +137,7 @@ pub(crate) struct World {
     random: Random,
     app: Router,
     ca_key: PrivateKey,
-    signer: Arc<ProfileSigner>,
+    authority: CurrentAuthority,
 }
 
 impl World {
@@ -148,9 +149,16 @@ impl World {
         let anchor = Certificate::from_der(&issue_ca(&ca_key, &ca, &random).unwrap()).unwrap();
         let signer_key = PrivateKey::generate_p256().unwrap();
         let signer_certificate = leaf(&ca_key, &anchor, &signer_key, "signer", LeafUse::ProfileSigner);
-        let signer = Arc::new(ProfileSigner::new(signer_key, signer_certificate, vec![anchor.clone()]).unwrap());
+        let signer = ProfileSigner::new(signer_key, signer_certificate, vec![anchor.clone()]).unwrap();
+        let authority = issuer::authority::Settings { profile_signer: Some(signer), ..Default::default() };
+        let sealer = Sealer::new(&[7; 32]);
+        let mut tx = store.begin().await.unwrap();
+        let authority =
+            issuer::Authority::load_or_create(&mut tx, &sealer, &random, START, &authority).await.unwrap();
+        tx.commit().await.unwrap();
+        let authority = CurrentAuthority::new(authority);
         let clock = Clock::fixed(START);
-        let mut world = Self { store, clock, anchor, random, app: Router::new(), ca_key, signer };
+        let mut world = Self { store, clock, anchor, random, app: Router::new(), ca_key, authority };
         world.app = world.router(world.settings());
         let mut tx = world.store.begin().await.unwrap();
         let cert = store::push::Cert {
@@ -179,6 +187,7 @@ impl World {
             profile_identifier: "org.example.mdm".into(),
             anchors: vec![self.anchor.clone()],
             pin_anchors: false,
+            sign_profile: true,
             sign_message: true,
             use_development_apns: false,
             challenge_life: Duration::from_mins(30),
@@ -192,7 +201,7 @@ impl World {
             clock: self.clock.clone(),
             random: self.random.clone(),
             settings: Arc::new(settings),
-            signer: Some(self.signer.clone()),
+            authority: self.authority.clone(),
             asked: Arc::default(),
         })
     }
