@@ -119,14 +119,7 @@ async fn hand_out(
     if matches!(content_now, Content::Ready(_)) {
         rows::sent(tx, enrollment, row.seq, others_sent, None, now).await?;
     }
-    Ok(Picked {
-        enrollment,
-        uuid,
-        request_type: content.request_type,
-        content: content_now,
-        seq: row.seq,
-        others_sent,
-    })
+    Ok(Picked { enrollment, uuid, request_type: content.request_type, content: content_now, seq: row.seq, others_sent })
 }
 
 /// Chooses among all that is outstanding, where the first was put off or gets no answer.

@@ -123,6 +123,11 @@ impl Authority {
         &self.ra_key
     }
 
+    /// Signs the list of revoked certificates with the CA's key.
+    pub(crate) fn ca_key(&self) -> &PrivateKey {
+        &self.ca.key
+    }
+
     /// Signs a device identity. Reached only through [`crate::issuance::issue`].
     pub(crate) fn sign_identity(
         &self,

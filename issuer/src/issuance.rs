@@ -26,6 +26,7 @@ use store::events::NewEvent;
 use store::issuance::NewIssuance;
 pub use store::issuance::{Details, Flow, Issuance, Purpose, Source, State};
 
+pub use self::renewal::{LONGEST_WINDOW, RenewalRefusal, authorize_renewal, window_opens};
 use crate::{Authority, Error};
 
 /// The longest life of a challenge (TH-28).
@@ -254,7 +255,7 @@ impl Refusal {
     }
 }
 
-/// The right to one certificate for one key. Only [`authorize`] makes one, and [`issue`] uses it up.
+/// The right to one certificate for one key. Only [`authorize`] and [`authorize_renewal`] make one, and [`issue`] uses it up.
 #[derive(Debug)]
 pub struct Authorized {
     record: Box<Issuance>,
@@ -353,6 +354,8 @@ pub async fn issue(
 fn hash(challenge: &str) -> [u8; 32] {
     Fingerprint::of(challenge.as_bytes()).0
 }
+
+mod renewal;
 
 #[cfg(test)]
 pub(crate) mod tests;

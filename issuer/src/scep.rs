@@ -1,6 +1,7 @@
-//! SCEP (RFC 8894) over HTTP: `GetCACaps`, `GetCACert`, and `PKIOperation` with `PKCSReq`, by POST and by GET.
+//! SCEP (RFC 8894) over HTTP: `GetCACaps`, `GetCACert`, and `PKIOperation` with `PKCSReq` and `RenewalReq`, by POST and by GET.
 //!
-//! - Every message type but `PKCSReq` is refused, by a `match` without a wildcard on a closed enum (TH-27, TH-30).
+//! - `PKCSReq` needs a one-time challenge; `RenewalReq` needs the current identity of an enrollment as its signer (TH-30). Every
+//!   other message type is refused, by a `match` without a wildcard on a closed enum (TH-27).
 //! - A client hears one of two fixed failures: `badAlg` for algorithms, which are no secret, and `badRequest` for all else.
 //!   Why is in the log only (TH-31, TH-32).
 //! - DES, triple DES and SHA-1 are for [`Settings::legacy`] alone, and answered in kind.
@@ -28,7 +29,7 @@ use mdm_core::random::Random;
 use mdm_core::time::Clock;
 use store::Store;
 
-use self::limit::Limiter;
+use self::limit::{Limiter, WAIT};
 use self::message::{FailInfo, MessageType, PkiMessage};
 use crate::issuance::{self, Grant};
 use crate::{Authority, Error};
@@ -124,9 +125,9 @@ async fn answer(shared: &Shared, route: Option<IssuanceId>, request: Request) ->
         },
         Some(b"PKIOperation") => {
             let from = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
-            if let Some(wait) = shared.limiter.refuse(from, shared.clock.now()) {
+            if !shared.limiter.allows(from, shared.clock.now()) {
                 tracing::warn!(from = from.map(|ip| ip.to_string()), "SCEP: too many requests");
-                return (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, wait.to_string())]).into_response();
+                return (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, WAIT.to_string())]).into_response();
             }
             match body(request, &query).await {
                 Ok(message) => pki_operation(shared, route, from, &message).await,
@@ -137,12 +138,12 @@ async fn answer(shared: &Shared, route: Option<IssuanceId>, request: Request) ->
     }
 }
 
-/// RFC 8894 §3.5.2. `Renewal` is not announced: renewal goes through a new profile with a new challenge.
+/// RFC 8894 §3.5.2.
 fn capabilities(settings: Settings) -> &'static str {
     if settings.legacy {
-        "AES\nDES3\nSHA-256\nSHA-512\nSHA-1\nPOSTPKIOperation\nSCEPStandard\n"
+        "AES\nDES3\nSHA-256\nSHA-512\nSHA-1\nPOSTPKIOperation\nRenewal\nSCEPStandard\n"
     } else {
-        "AES\nSHA-256\nSHA-512\nPOSTPKIOperation\nSCEPStandard\n"
+        "AES\nSHA-256\nSHA-512\nPOSTPKIOperation\nRenewal\nSCEPStandard\n"
     }
 }
 
@@ -213,9 +214,9 @@ async fn pki_operation(shared: &Shared, route: Option<IssuanceId>, from: Option<
     };
     let authority = shared.authority.get();
     let outcome = match message.message_type {
-        MessageType::PkcsReq => pkcs_req(shared, &authority, route, &message).await,
+        MessageType::PkcsReq => request(shared, &authority, Proof::Challenge(route), &message).await,
+        MessageType::RenewalReq => request(shared, &authority, Proof::Signer, &message).await,
         MessageType::CertRep
-        | MessageType::RenewalReq
         | MessageType::UpdateReq
         | MessageType::CertPoll
         | MessageType::GetCert
@@ -237,11 +238,20 @@ async fn pki_operation(shared: &Shared, route: Option<IssuanceId>, from: Option<
     }
 }
 
+/// By what a request is entitled to a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Proof {
+    /// `PKCSReq`: a one-time challenge in the request, of the record that the called address names.
+    Challenge(Option<IssuanceId>),
+    /// `RenewalReq`: the certificate that the message is signed with.
+    Signer,
+}
+
 /// Issues, or finds what was issued for the same request before.
-async fn pkcs_req(
+async fn request(
     shared: &Shared,
     authority: &Authority,
-    route: Option<IssuanceId>,
+    proof: Proof,
     message: &PkiMessage,
 ) -> Result<(Certificate, mdm_core::crypto::enveloped::ContentCipher), Declined> {
     if message.is_sha1() {
@@ -266,7 +276,7 @@ async fn pkcs_req(
         CsrError::Challenge => refused("challenge_form"),
     })?;
     let signed_by_its_key = message.signer.public_key().is_ok_and(|key| key.spki_der() == csr.public_key().spki_der());
-    if !signed_by_its_key && !shared.settings.legacy {
+    if proof != Proof::Signer && !signed_by_its_key && !shared.settings.legacy {
         tracing::error!(
             "SCEP: the message is signed with another key than the one it asks a certificate for; \
              old clients that do so need scep.legacy = true"
@@ -277,22 +287,33 @@ async fn pkcs_req(
         // The answer is encrypted to the signer, which only RSA can read.
         return Err(refused("signer_key_kind"));
     }
-    let certificate = store::retry(|| grant(shared, authority, route, &csr, &message.transaction_id)).await?;
+    let certificate = store::retry(|| grant(shared, authority, proof, &csr, message)).await?;
     Ok((certificate, envelope.cipher()))
 }
 
-/// One transaction: the challenge is consumed, the certificate signed and kept. The answer comes after its commit.
+/// One transaction: the permission is used up, the certificate signed and kept. The answer comes after its commit.
 async fn grant(
     shared: &Shared,
     authority: &Authority,
-    route: Option<IssuanceId>,
+    proof: Proof,
     csr: &Csr,
-    transaction_id: &str,
+    message: &PkiMessage,
 ) -> Result<Certificate, Declined> {
     let now = shared.clock.now();
     let mut tx = shared.store.begin().await?;
-    let granted = issuance::authorize(&mut tx, route, csr, transaction_id, now).await?;
-    match granted.map_err(|refusal| Declined::Refused(FailInfo::BadRequest, refusal.code()))? {
+    let transaction_id = &message.transaction_id;
+    let granted = match proof {
+        Proof::Challenge(route) => {
+            issuance::authorize(&mut tx, route, csr, transaction_id, now).await?.map_err(issuance::Refusal::code)
+        }
+        Proof::Signer => {
+            let signer = &message.signer;
+            issuance::authorize_renewal(&mut tx, authority, &shared.random, signer, csr, transaction_id, now)
+                .await?
+                .map_err(issuance::RenewalRefusal::code)
+        }
+    };
+    match granted.map_err(|code| Declined::Refused(FailInfo::BadRequest, code))? {
         Grant::Again(certificate) => Ok(*certificate),
         Grant::Issue(authorized) => {
             let certificate = issuance::issue(&mut tx, authorized, authority, &shared.random, now).await?;

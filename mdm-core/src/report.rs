@@ -116,6 +116,16 @@ fn error_item(item: Dictionary) -> ErrorItem {
     }
 }
 
+/// The device's own words, kept as they are and never branched on (Apple: don't rely on the codes).
+pub fn error_chain_text(chain: &[ErrorItem]) -> String {
+    let item = |item: &ErrorItem| {
+        let words = item.us_english_description.as_deref().or(item.localized_description.as_deref()).unwrap_or("");
+        let text = format!("{} {}: {words}", item.domain, item.code);
+        text.chars().take(500).collect::<String>()
+    };
+    chain.iter().take(8).map(item).collect::<Vec<_>>().join(" <- ")
+}
+
 fn text(value: Value) -> Option<String> {
     value.into_string()
 }
@@ -162,5 +172,18 @@ mod tests {
         let r =
             report(&format!("<key>Status</key><string>Error</string><key>CommandUUID</key><string>{long}</string>"));
         assert!(matches!(r, Err(MessageError::Id(_))));
+    }
+
+    #[test]
+    fn an_error_chain_is_told_top_error_first_and_bounded() {
+        let item = |code, text: &str| ErrorItem {
+            code,
+            domain: "MCProfileErrorDomain".into(),
+            localized_description: Some("Erreur".into()),
+            us_english_description: Some(text.into()),
+        };
+        let text = error_chain_text(&[item(4001, "Profile failed"), item(9, &"x".repeat(9000))]);
+        assert!(text.starts_with("MCProfileErrorDomain 4001: Profile failed <- MCProfileErrorDomain 9: xxx"), "{text}");
+        assert!(text.len() < 700);
     }
 }

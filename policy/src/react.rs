@@ -4,7 +4,7 @@
 use commands::{Done, Outcome};
 use mdm_core::command::device_information;
 use mdm_core::ids::AssignmentId;
-use mdm_core::report::{ErrorItem, Report};
+use mdm_core::report::{Report, error_chain_text};
 use mdm_core::time::Timestamp;
 use store::Tx;
 use store::assignments::{self, Assignment};
@@ -101,7 +101,7 @@ async fn installed(
 ) -> Result<()> {
     let case = Case::load(tx, enrollment, &a).await?;
     if let Outcome::Error(chain) = &done.outcome {
-        failed(&mut a, ReasonCode::InstallFailed, Some(chain_text(chain)), &case.decision, now)?;
+        failed(&mut a, ReasonCode::InstallFailed, Some(error_chain_text(chain)), &case.decision, now)?;
         event(tx, enrollment, &case, &a, "assignment.failed", "The device refused the profile", now).await?;
     } else if done.outcome == Outcome::CommandFormatError {
         failed(&mut a, ReasonCode::InstallFailed, Some("CommandFormatError".to_owned()), &case.decision, now)?;
@@ -140,32 +140,4 @@ async fn removed(
     }
     assignments::save(tx, &a, now).await?;
     advance_or_put_aside(tx, ctx, enrollment, a, Presence::Connected, now).await
-}
-
-/// The device's own words, kept as they are and never branched on (Apple: don't rely on the codes).
-fn chain_text(chain: &[ErrorItem]) -> String {
-    let item = |item: &ErrorItem| {
-        let words = item.us_english_description.as_deref().or(item.localized_description.as_deref()).unwrap_or("");
-        let text = format!("{} {}: {words}", item.domain, item.code);
-        text.chars().take(500).collect::<String>()
-    };
-    chain.iter().take(8).map(item).collect::<Vec<_>>().join(" <- ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_error_chain_is_told_top_error_first_and_bounded() {
-        let item = |code, text: &str| ErrorItem {
-            code,
-            domain: "MCProfileErrorDomain".into(),
-            localized_description: Some("Erreur".into()),
-            us_english_description: Some(text.into()),
-        };
-        let text = chain_text(&[item(4001, "Profile failed"), item(9, &"x".repeat(9000))]);
-        assert!(text.starts_with("MCProfileErrorDomain 4001: Profile failed <- MCProfileErrorDomain 9: xxx"), "{text}");
-        assert!(text.len() < 700);
-    }
 }

@@ -43,6 +43,7 @@ impl std::fmt::Debug for Settings {
 pub(crate) struct Wakers {
     pub(crate) push: Arc<Notify>,
     pub(crate) reconcile: Arc<Notify>,
+    pub(crate) renewal: Arc<Notify>,
 }
 
 #[derive(Clone)]
@@ -151,6 +152,7 @@ impl Store {
         match wake {
             Wake::Push => self.wakers.push.notified().await,
             Wake::Reconcile => self.wakers.reconcile.notified().await,
+            Wake::Renewal => self.wakers.renewal.notified().await,
         }
     }
 

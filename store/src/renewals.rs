@@ -186,7 +186,13 @@ pub async fn save(tx: &mut Tx, r: &Renewal, now: Timestamp) -> Result<()> {
 }
 
 /// Takes up to `limit` renewals that are due, until `until`: nobody else is given them before.
-pub async fn lease(tx: &mut Tx, now: Timestamp, until: Timestamp, lease: Uuid, limit: i64) -> Result<Vec<EnrollmentId>> {
+pub async fn lease(
+    tx: &mut Tx,
+    now: Timestamp,
+    until: Timestamp,
+    lease: Uuid,
+    limit: i64,
+) -> Result<Vec<EnrollmentId>> {
     let sql = format!(
         "UPDATE renewal SET leased_until = $1, lease = $2 WHERE enrollment_id IN (
              SELECT enrollment_id FROM renewal WHERE due_at IS NOT NULL AND due_at <= $3 AND leased_until <= $3
@@ -257,9 +263,7 @@ pub async fn unplanned(tx: &mut Tx, now: Timestamp, before: Timestamp, limit: i6
         .map(|row| {
             Ok(Unplanned {
                 enrollment: EnrollmentId(row.enrollment_id),
-                identity: Fingerprint(
-                    row.cert_sha256.try_into().map_err(|_| Error::Corrupt("identity.cert_sha256"))?,
-                ),
+                identity: Fingerprint(row.cert_sha256.try_into().map_err(|_| Error::Corrupt("identity.cert_sha256"))?),
                 not_before: Timestamp(row.not_before),
                 not_after: Timestamp(row.not_after),
             })

@@ -33,6 +33,8 @@ pub enum Wake {
     Push,
     /// The reconcile loop.
     Reconcile,
+    /// The renewal loop.
+    Renewal,
 }
 
 pub(crate) enum Link<D: sqlx::Database> {
@@ -61,6 +63,7 @@ pub struct Tx {
     wakers: Wakers,
     wake_push: bool,
     wake_reconcile: bool,
+    wake_renewal: bool,
 }
 
 impl std::fmt::Debug for Tx {
@@ -71,7 +74,7 @@ impl std::fmt::Debug for Tx {
 
 impl Tx {
     pub(crate) fn new(backend: Backend, durable: Option<Durable>, wakers: Wakers) -> Self {
-        Self { backend, durable, wakers, wake_push: false, wake_reconcile: false }
+        Self { backend, durable, wakers, wake_push: false, wake_reconcile: false, wake_renewal: false }
     }
 
     /// The dialect of the database behind it.
@@ -87,6 +90,7 @@ impl Tx {
         match wake {
             Wake::Push => self.wake_push = true,
             Wake::Reconcile => self.wake_reconcile = true,
+            Wake::Renewal => self.wake_renewal = true,
         }
     }
 
@@ -107,6 +111,9 @@ impl Tx {
         }
         if self.wake_reconcile {
             self.wakers.reconcile.notify_one();
+        }
+        if self.wake_renewal {
+            self.wakers.renewal.notify_one();
         }
         Ok(())
     }
