@@ -2,8 +2,8 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Serialize;
-use utoipa::ToSchema;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use crate::problem::Problem;
 
@@ -11,6 +11,18 @@ use crate::problem::Problem;
 pub(crate) const DEFAULT_LIMIT: i64 = 100;
 /// The most entries that a page has.
 pub(crate) const MAX_LIMIT: i64 = 500;
+
+/// Where in a list that has no filters.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Params {
+    /// How many, 1 to 500.
+    #[param(minimum = 1, maximum = 500, default = 100)]
+    pub(crate) limit: Option<i64>,
+    /// `next_cursor` of the page before.
+    pub(crate) cursor: Option<String>,
+}
 
 /// One page of a list.
 #[derive(Debug, Serialize, ToSchema)]

@@ -3,6 +3,7 @@
 pub(crate) mod acme_decision;
 pub(crate) mod label_put;
 pub(crate) mod label_remove;
+mod labels;
 pub(crate) mod list;
 pub(crate) mod push;
 pub(crate) mod show;

@@ -3,26 +3,12 @@
 use axum::Json;
 use axum::extract::State;
 use mdm_core::ids::LinkId;
-use serde::Deserialize;
-use utoipa::IntoParams;
 
 use super::EnrollmentLink;
 use crate::Shared;
 use crate::extract::Query;
-use crate::page::{self, Page};
+use crate::page::{self, Page, Params};
 use crate::problem::Problem;
-
-/// Where in the list.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct Params {
-    /// How many, 1 to 500.
-    #[param(minimum = 1, maximum = 500, default = 100)]
-    limit: Option<i64>,
-    /// `next_cursor` of the page before.
-    cursor: Option<String>,
-}
 
 /// Enrollment links, newest first, without their URLs.
 #[utoipa::path(

@@ -2,9 +2,6 @@
 
 use axum::extract::State;
 use http::StatusCode;
-use mdm_core::ids::{EnrollmentId, Label};
-use serde_json::json;
-use store::events::NewEvent;
 use uuid::Uuid;
 
 use crate::Shared;
@@ -26,20 +23,6 @@ pub(crate) async fn remove_label(
     caller: Caller,
     Path((id, label)): Path<(Uuid, String)>,
 ) -> Result<StatusCode, Problem> {
-    let label: Label = label.parse().map_err(|e: mdm_core::ids::InvalidId| Problem::field("label", e.why))?;
-    let now = shared.clock.now();
-    let mut tx = shared.store.begin().await?;
-    super::find(&mut tx, id).await?;
-    if store::labels::remove(&mut tx, EnrollmentId(id), &label).await? {
-        let event = NewEvent {
-            enrollment: Some(EnrollmentId(id)),
-            summary: &format!("label {label} was taken off"),
-            data: &json!({ "label": label }),
-            ..caller.event(now, "enrollment.unlabelled")
-        };
-        store::events::record(&mut tx, &event).await?;
-        policy::labels_changed(&mut tx, &shared.policy, &[EnrollmentId(id)], now).await?;
-    }
-    tx.commit().await?;
+    super::labels::remove(&shared, &caller, id, &label).await?;
     Ok(StatusCode::NO_CONTENT)
 }
