@@ -9,9 +9,10 @@ use store::Tx;
 use store::enrollments::{self, Enrollment, Tokens};
 
 use crate::authorize::{Authorized, authorize, event, record_refusal};
+use crate::bearer::Head;
 use crate::identity::Identity;
 use crate::reply::{self, DeviceError};
-use crate::{Door, declarative, tokens};
+use crate::{Door, declarative, quarantine, set_up, tokens, user_authenticate};
 
 /// User channels of one device: more than any Shared iPad has users, fewer than would hurt.
 const MOST_USERS: usize = 1000;
@@ -19,42 +20,59 @@ const MOST_USERS: usize = 1000;
 /// Answers one check-in message.
 pub(crate) async fn receive(
     door: &Door,
+    head: &Head,
     identity: &Identity,
     message: &Message,
     raw: &[u8],
 ) -> Result<Response, DeviceError> {
     let kind = message.message_type();
     metrics::counter!("check_in_messages_total", "message_type" => kind).increment(1);
-    let result = store::retry(|| handle(door, identity, message, raw)).await;
+    let result = store::retry(|| handle(door, head, identity, message, raw)).await;
     if let Err(error) = &result {
         record_refusal(door, identity, kind, error).await;
+        if let (DeviceError::Enroll(enroll::Error::Refused(refusal)), Message::Authenticate(message)) = (error, message)
+            && refusal.is_quarantine()
+        {
+            quarantine::keep(door, head, identity, message, raw, *refusal).await;
+        }
     }
     result
 }
 
-async fn handle(door: &Door, identity: &Identity, message: &Message, raw: &[u8]) -> Result<Response, DeviceError> {
+async fn handle(
+    door: &Door,
+    head: &Head,
+    identity: &Identity,
+    message: &Message,
+    raw: &[u8],
+) -> Result<Response, DeviceError> {
     let now = door.clock.now();
     let mut tx = door.store.begin().await?;
     if let Message::Authenticate(message) = message {
-        authenticate(door, &mut tx, identity, message, raw, now).await?;
+        authenticate(door, &mut tx, head, identity, message, raw, now).await?;
         tx.commit().await?;
         return Ok(reply::empty());
     }
     let authorized = authorize(&mut tx, identity, message.sender(), now).await?;
     door.seen.note(authorized.device.id, now);
+    // A device that leaves may do so without a token, and a user channel that begins with this message is looked at once it is there.
+    if !matches!(message, Message::CheckOut(_) | Message::TokenUpdate(_)) {
+        head.check_user(door, &mut tx, &authorized.device, message.sender().user.as_ref(), now).await?;
+    }
+    let user = message.sender().user.as_ref();
+    user_authenticate::check_token(&mut tx, authorized.device.id, user, message.auth_token()).await?;
     let response = match message {
         Message::Authenticate(_) => reply::empty(),
         Message::TokenUpdate(message) => {
-            token_update(door, &mut tx, identity, &authorized, message, raw, now).await?;
+            token_update(door, &mut tx, head, identity, &authorized, message, raw, now).await?;
             reply::empty()
         }
         Message::CheckOut(message) => {
             check_out(&mut tx, identity, &authorized, message, now).await?;
             reply::empty()
         }
-        Message::UserAuthenticate(_) => {
-            authorized.live()?;
-            return Err(DeviceError::UserNotManaged);
+        Message::UserAuthenticate(message) => {
+            user_authenticate::answer(door, &mut tx, &authorized, message, now).await?
         }
         Message::SetBootstrapToken(message) => {
             tokens::set_bootstrap_token(door, &mut tx, identity, &authorized, message).await?;
@@ -77,6 +95,7 @@ async fn handle(door: &Door, identity: &Identity, message: &Message, raw: &[u8])
 async fn authenticate(
     door: &Door,
     tx: &mut Tx,
+    head: &Head,
     identity: &Identity,
     message: &Authenticate,
     raw: &[u8],
@@ -94,7 +113,10 @@ async fn authenticate(
     let admitted = enroll::authenticate(tx, &door.random, &arrival, now).await?;
     if matches!(admitted.continues, enroll::Continues::New | enroll::Continues::Again) {
         policy::unenrolled(tx, admitted.enrollment).await?;
+        store::network_users::forget(tx, admitted.enrollment).await?;
     }
+    let enrollment = enrollments::get(tx, admitted.enrollment).await?.ok_or(store::Error::Corrupt("enrollment"))?;
+    head.check(door, tx, &enrollment, now).await?;
     tracing::info!(enrollment.id = %admitted.enrollment, continues = admitted.continues.as_str(), "Authenticate admitted");
     Ok(())
 }
@@ -113,6 +135,7 @@ fn ignore_stale(enrollment: EnrollmentId, message_type: &'static str) {
 async fn token_update(
     door: &Door,
     tx: &mut Tx,
+    head: &Head,
     identity: &Identity,
     authorized: &Authorized,
     message: &TokenUpdate,
@@ -124,6 +147,7 @@ async fn token_update(
         None => device.clone(),
         Some(user) => user_channel(door, tx, device, user, now).await?,
     };
+    head.check(door, tx, &speaker, now).await?;
     if device.topic.as_deref() != Some(message.topic.as_str()) {
         return Err(DeviceError::Refused("the Topic is not that of the enrollment".to_owned()));
     }
@@ -152,14 +176,15 @@ async fn token_update(
     tx.wake(store::Wake::Push);
     if message.sender.user.is_none() {
         // The new identity has proved itself: those that it took the place of are not accepted any more.
-        store::identities::retire_earlier(tx, &authorized.identity, now).await?;
+        renewal::identity_seen(tx, device.id, &authorized.identity, now).await?;
     }
+    let enrolled = enrollments::get(tx, speaker.id).await?.ok_or(store::Error::Corrupt("enrollment"))?;
     if matches!(speaker.state, EnrollmentState::Authenticated { .. }) {
-        let enrolled = enrollments::get(tx, speaker.id).await?.ok_or(store::Error::Corrupt("enrollment"))?;
         policy::enrolled(tx, &door.policy, &enrolled, now).await?;
         event(tx, Some(speaker.id), "enrollment.enrolled", "The enrollment can be reached by push", now).await?;
         tracing::info!(enrollment.id = %speaker.id, channel = %speaker.channel, "enrolled");
     }
+    set_up::told(tx, &door.commands, &enrolled, now).await?;
     Ok(())
 }
 
@@ -230,6 +255,7 @@ async fn end(tx: &mut Tx, enrollment: &Enrollment, now: Timestamp) -> Result<(),
     let state = transition(enrollment, EnrollmentEvent::CheckOut, now)?;
     commands::clear(tx, enrollment.id, "the device checked out", now).await?;
     enrollments::end(tx, enrollment.id, state).await?;
+    store::renewals::abandon(tx, enrollment.id, now).await?;
     store::push::connected(tx, enrollment.id).await?;
     policy::unenrolled(tx, enrollment.id).await?;
     Ok(())

@@ -2,18 +2,22 @@
 //!
 //! A request goes through four files: `identity` (which certificate proves it), `authorize` (which enrollment that certificate
 //! is pinned to, and whether the body says the same), `checkin` or `connect` (what follows), and `reply`, the only file that
-//! makes an answer. One message is one transaction. No path answers 401, and none 403 but the one that an operator asked for:
-//! either makes a device unenroll (TH-12).
+//! makes an answer. One message is one transaction. No path answers 403 but the one that an operator asked for, and none 401 but
+//! that of an account-driven enrollment whose person must sign in again: to others either means to unenroll (TH-12).
 
 mod authorize;
+mod bearer;
 mod body;
 mod checkin;
 mod connect;
 mod declarative;
 mod identity;
 mod last_seen;
+mod quarantine;
 mod reply;
+pub mod set_up;
 mod tokens;
+mod user_authenticate;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -28,7 +32,7 @@ use mdm_core::certificate::Certificate;
 use mdm_core::checkin::Message;
 use mdm_core::crypto::seal::Sealer;
 use mdm_core::crypto::trust::Trust;
-use mdm_core::ids::Fingerprint;
+use mdm_core::ids::{EnrollmentId, Fingerprint};
 use mdm_core::plist::{self, Limits};
 use mdm_core::random::Random;
 use mdm_core::rate::Buckets;
@@ -39,6 +43,8 @@ use tokio::sync::Semaphore;
 
 use crate::identity::{IdentityError, VerifiedChains};
 pub use crate::last_seen::LastSeen;
+pub use crate::user_authenticate::NetworkUsers;
+use crate::bearer::Head;
 use crate::reply::DeviceError;
 
 /// The client certificate of the TLS connection that a request came on, put in by the listener.
@@ -75,6 +81,10 @@ pub struct Settings {
     pub certificate_header: Option<HeaderName>,
     /// Whether a certificate without an issuance record is admitted by its common name: `UDID`, `EnrollmentID` or serial number.
     pub external_by_subject: bool,
+    /// What becomes of network users of Macs.
+    pub network_users: NetworkUsers,
+    /// The realm that their passwords are for: the host of the server's public URL.
+    pub realm: String,
 }
 
 impl Default for Settings {
@@ -86,6 +96,8 @@ impl Default for Settings {
             trusted_peers: Vec::new(),
             certificate_header: None,
             external_by_subject: false,
+            network_users: NetworkUsers::Refuse,
+            realm: "mdm".to_owned(),
         }
     }
 }
@@ -107,6 +119,10 @@ pub struct Shared {
     pub commands: commands::Context,
     /// The policy engine.
     pub policy: Arc<policy::Context>,
+    /// The renewal of identities.
+    pub renewal: Arc<renewal::Context>,
+    /// How bearer tokens of account-driven enrollments are asked for.
+    pub bearer: account::bearer::Settings,
     /// Where it is gathered who was heard of when; the server flushes it.
     pub seen: LastSeen,
     /// How identities are shown and judged.
@@ -119,6 +135,10 @@ struct Door {
     chains: VerifiedChains,
     /// Refusals that are written as events, for each certificate.
     refusals: Buckets<Fingerprint>,
+    /// New entries of the quarantine, for each address.
+    quarantined: Buckets<IpAddr>,
+    /// Answers to digest challenges, for each Mac.
+    answers: Buckets<EnrollmentId>,
     /// Bodies beyond the size of a check-in that may be held at a time.
     large_bodies: Semaphore,
 }
@@ -139,6 +159,8 @@ pub fn router(shared: Shared) -> Router {
         shared,
         chains: VerifiedChains::default(),
         refusals: Buckets::default(),
+        quarantined: Buckets::default(),
+        answers: Buckets::default(),
         large_bodies: Semaphore::new(LARGE_BODIES),
     });
     Router::new().route("/mdm", any(mdm)).route("/checkin", any(check_in)).with_state(door)
@@ -180,6 +202,7 @@ async fn take(door: &Door, request: Request, url: Url) -> Result<Response, Devic
         return Err(DeviceError::Method);
     }
     let (parts, body) = request.into_parts();
+    let head = Head::of(&parts);
     let says_check_in = url == Url::CheckIn || body::is_check_in(&parts.headers);
     let limits = if says_check_in { Limits::CHECKIN } else { Limits::REPORT };
     let body = body::read(door, &parts.headers, body, limits.bytes).await?;
@@ -194,11 +217,12 @@ async fn take(door: &Door, request: Request, url: Url) -> Result<Response, Devic
         if body.len() > Limits::CHECKIN.bytes {
             return Err(DeviceError::TooLarge);
         }
+        identity.must_be_valid()?;
         let message = Message::from_dictionary(dictionary).map_err(DeviceError::Message)?;
-        return checkin::receive(door, &identity, &message, &body).await;
+        return checkin::receive(door, &head, &identity, &message, &body).await;
     }
     match Report::from_dictionary(dictionary) {
-        Ok(report) => connect::connect(door, &identity, &report, &body).await,
+        Ok(report) => connect::connect(door, &head, &identity, &report, &body).await,
         Err(error) => connect::unreadable(door, &identity, error).await,
     }
 }

@@ -1,11 +1,13 @@
 //! All answers that a device can get. The only file that makes one.
 //!
-//! Never 401, and 403 only where an operator asked for the device to unenroll (Apple, `unrecognized.device`; TH-12).
+//! 403 only where an operator asked for the device to unenroll (Apple, `unrecognized.device`; TH-12), and 401 only, and always
+//! with its challenge, where an account-driven enrollment has no token that is good: its person is asked to sign in again.
 
 use axum::body::Body;
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
 use mdm_core::checkin::MessageError;
+use mdm_core::ids::EnrollmentId;
 use mdm_core::random::Random;
 use store::Busy;
 
@@ -47,6 +49,16 @@ pub(crate) enum DeviceError {
     /// An operator asked for the device to unenroll.
     #[error("the device is told to unenroll, as an operator asked")]
     Unenroll,
+    /// The bearer token of an account-driven enrollment is missing or not good any more.
+    #[error("the person must sign in again: {why}")]
+    SignInAgain {
+        /// Whose.
+        enrollment: EnrollmentId,
+        /// The challenge.
+        www_authenticate: String,
+        /// What is wrong with the token.
+        why: &'static str,
+    },
     /// Too much is going on.
     #[error("too many large bodies at a time")]
     Busy,
@@ -59,9 +71,18 @@ pub(crate) enum DeviceError {
     /// The policy engine failed.
     #[error(transparent)]
     Policy(#[from] policy::Error),
+    /// The renewal failed.
+    #[error(transparent)]
+    Renewal(#[from] renewal::Error),
     /// Admission failed.
     #[error(transparent)]
     Enroll(#[from] enroll::Error),
+    /// An account-driven enrollment's token could not be looked at.
+    #[error(transparent)]
+    Account(#[from] account::Error),
+    /// A device in Setup Assistant could not be looked at.
+    #[error(transparent)]
+    SetUp(#[from] crate::set_up::Error),
     /// A stored secret does not open.
     #[error("a stored secret does not open: {0}")]
     Seal(#[from] mdm_core::crypto::seal::SealError),
@@ -74,6 +95,9 @@ impl Busy for DeviceError {
             Self::Commands(e) => e.is_busy(),
             Self::Policy(e) => e.is_busy(),
             Self::Enroll(e) => e.is_busy(),
+            Self::Renewal(e) => e.is_busy(),
+            Self::Account(e) => e.is_busy(),
+            Self::SetUp(e) => e.is_busy(),
             _ => false,
         }
     }
@@ -88,13 +112,19 @@ impl DeviceError {
             Self::NoDeclaration => StatusCode::NOT_FOUND,
             Self::UserNotManaged => StatusCode::GONE,
             Self::Unenroll => StatusCode::FORBIDDEN,
+            Self::SignInAgain { .. } => StatusCode::UNAUTHORIZED,
             Self::Enroll(e) if e.refusal().is_some() => StatusCode::BAD_REQUEST,
             Self::Body | Self::Message(_) | Self::Identity(_) | Self::Denied(_) | Self::Refused(_) => {
                 StatusCode::BAD_REQUEST
             }
-            Self::Busy | Self::Store(_) | Self::Commands(_) | Self::Policy(_) | Self::Enroll(_) | Self::Seal(_) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Busy
+            | Self::Store(_)
+            | Self::Commands(_)
+            | Self::Policy(_)
+            | Self::Enroll(_)
+            | Self::Account(_)
+            | Self::SetUp(_)
+            | Self::Seal(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -115,6 +145,15 @@ pub(crate) fn error(error: &DeviceError, random: &Random) -> Response {
     if matches!(error, DeviceError::Unenroll) {
         let body = r#"{"code":"com.apple.unrecognized.device","description":"The administrator removed this device"}"#;
         return response(StatusCode::FORBIDDEN, Some("application/json"), body.into());
+    }
+    if let DeviceError::SignInAgain { www_authenticate, .. } = error {
+        // Without its challenge a 401 would unenroll the device: then rather refuse.
+        let Ok(challenge) = HeaderValue::from_str(www_authenticate) else {
+            return response(StatusCode::BAD_REQUEST, None, Body::empty());
+        };
+        let mut response = response(StatusCode::UNAUTHORIZED, None, Body::empty());
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        return response;
     }
     let mut response = response(error.status(), None, Body::empty());
     match error.status() {

@@ -81,6 +81,11 @@ impl Report {
         Self::from_dictionary(plist::decode_dictionary(bytes, Limits::REPORT)?)
     }
 
+    /// `AuthToken`: what a network user's messages carry once the password was proven.
+    pub fn auth_token(&self) -> Option<&str> {
+        self.body.get("AuthToken").and_then(Value::as_string)
+    }
+
     /// Reads a report from its decoded property list.
     pub fn from_dictionary(dictionary: Dictionary) -> Result<Self, MessageError> {
         let mut f = Fields::new(dictionary);

@@ -600,7 +600,9 @@ pub struct Glance {
     pub retired: bool,
     /// It was revoked.
     pub revoked: bool,
-    /// Commands wait, a push is on its way, or the device waits in Setup Assistant: the message needs a write transaction.
+    /// Who speaks waits in Setup Assistant to be let go on.
+    pub in_set_up: bool,
+    /// Commands wait, a push is on its way, or who speaks is in Setup Assistant: the message needs a write transaction.
     pub has_work: bool,
 }
 
@@ -616,6 +618,7 @@ struct GlanceRow {
     not_after: i64,
     retired: bool,
     revoked: bool,
+    in_set_up: bool,
     has_work: bool,
 }
 
@@ -631,6 +634,7 @@ from_row!(GlanceRow {
     not_after,
     retired,
     revoked,
+    in_set_up,
     has_work,
 });
 
@@ -643,10 +647,10 @@ macro_rules! glance {
             $speaker,
             ".state, \
              d.unenroll_requested_at IS NOT NULL AS unenroll_requested, i.not_before, i.not_after, \
-             i.retired_at IS NOT NULL AS retired, i.revoked_at IS NOT NULL AS revoked, \
-             (",
+             i.retired_at IS NOT NULL AS retired, i.revoked_at IS NOT NULL AS revoked, ",
             $speaker,
-            ".awaiting_configuration OR EXISTS (SELECT 1 FROM command_target t WHERE t.enrollment_id = ",
+            ".awaiting_configuration AS in_set_up, \
+             (EXISTS (SELECT 1 FROM command_target t WHERE t.enrollment_id = ",
             $speaker,
             ".id \
                       AND t.state IN ('queued', 'sent', 'not_now')) \
@@ -694,7 +698,8 @@ pub async fn glance(tx: &mut Tx, certificate: Fingerprint, user: Option<&UserKey
         not_after: Timestamp(r.not_after),
         retired: r.retired,
         revoked: r.revoked,
-        has_work: r.has_work,
+        in_set_up: r.in_set_up,
+        has_work: r.in_set_up || r.has_work,
     }))
 }
 
@@ -713,62 +718,6 @@ pub async fn request_unenroll(tx: &mut Tx, id: EnrollmentId, at: Option<Timestam
     const UPDATE: &str = "UPDATE enrollment SET unenroll_requested_at = $2 WHERE id = $1";
     let rows = run!(tx, c => sqlx::query(UPDATE).bind(id.0).bind(at.map(|t| t.0)).execute(c).await.map(|r| r.rows_affected()))?;
     Ok(rows == 1)
-}
-
-/// Notes when a device that waits in Setup Assistant is looked at next; `queued_at` where `DeviceConfigured` is queued now
-/// (the first time stays).
-pub async fn set_up_until(tx: &mut Tx, id: EnrollmentId, until: Timestamp, queued_at: Option<Timestamp>) -> Result<()> {
-    const UPDATE: &str =
-        "UPDATE enrollment SET set_up_until = $2, set_up_done_at = COALESCE(set_up_done_at, $3) WHERE id = $1";
-    run!(tx, c => sqlx::query(UPDATE).bind(id.0).bind(until.0).bind(queued_at.map(|t| t.0)).execute(c).await.map(|_| ()))?;
-    Ok(())
-}
-
-/// The device does not wait in Setup Assistant any more.
-pub async fn set_up_over(tx: &mut Tx, id: EnrollmentId) -> Result<()> {
-    const UPDATE: &str = "UPDATE enrollment SET awaiting_configuration = FALSE, set_up_until = NULL WHERE id = $1";
-    run!(tx, c => sqlx::query(UPDATE).bind(id.0).execute(c).await.map(|_| ()))?;
-    Ok(())
-}
-
-/// Enrollments that wait in Setup Assistant and are to be looked at now, the longest overdue first.
-pub async fn set_up_due(tx: &mut Tx, now: Timestamp, limit: i64) -> Result<Vec<EnrollmentId>> {
-    const DUE: &str = "SELECT id FROM enrollment WHERE set_up_until IS NOT NULL AND set_up_until <= $1 \
-        ORDER BY set_up_until LIMIT $2";
-    let ids: Vec<Uuid> = run!(tx, c => sqlx::query_scalar(DUE).bind(now.0).bind(limit).fetch_all(c).await)?;
-    Ok(ids.into_iter().map(EnrollmentId).collect())
-}
-
-/// What stands in the way of letting a device go on in Setup Assistant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SetUp {
-    /// Commands besides the one that lets it go on are outstanding.
-    pub commands: bool,
-    /// Policies are on their way to it.
-    pub policies: bool,
-    /// The command that lets it go on is outstanding.
-    pub released: bool,
-}
-
-struct SetUpRow {
-    commands: bool,
-    policies: bool,
-    released: bool,
-}
-
-from_row!(SetUpRow { commands, policies, released });
-
-/// Looks up what stands in the way of letting a device go on; `release` is the `RequestType` that does so.
-pub async fn set_up(tx: &mut Tx, id: EnrollmentId, release: &str) -> Result<SetUp> {
-    const LOOK: &str = "SELECT \
-        EXISTS (SELECT 1 FROM command_target t JOIN command c ON c.uuid = t.command_uuid WHERE t.enrollment_id = $1 \
-                AND t.state IN ('queued', 'sent', 'not_now') AND c.request_type <> $2) AS commands, \
-        EXISTS (SELECT 1 FROM assignment a WHERE a.enrollment_id = $1 \
-                AND a.state IN ('assigned', 'awaiting_facts', 'installing', 'removing')) AS policies, \
-        EXISTS (SELECT 1 FROM command_target t JOIN command c ON c.uuid = t.command_uuid WHERE t.enrollment_id = $1 \
-                AND t.state IN ('queued', 'sent', 'not_now') AND c.request_type = $2) AS released";
-    let r: SetUpRow = run!(tx, c => sqlx::query_as(LOOK).bind(id.0).bind(release).fetch_one(c).await)?;
-    Ok(SetUp { commands: r.commands, policies: r.policies, released: r.released })
 }
 
 /// The unlock token of a device, sealed.
