@@ -21,6 +21,8 @@ use crate::{Row, routed};
         (name = "acme-policies", description = "Which ACME payload, for whom, under which attestation rule"),
         (name = "push-certs", description = "APNs certificates"),
         (name = "enrollment-links", description = "One-time permissions to enroll"),
+        (name = "invitations", description = "Codes that stand in for a sign-in"),
+        (name = "account-tokens", description = "What devices of account-driven enrollment show with each request"),
         (name = "issuance", description = "Who got which identity certificate"),
         (name = "api-tokens", description = "Who may use this API"),
         (name = "events", description = "What happened"),

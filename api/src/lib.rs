@@ -65,6 +65,8 @@ pub struct About {
     pub identity_ca: Fingerprint,
     /// When that certificate ends.
     pub identity_ca_not_after: Timestamp,
+    /// Whether invitation codes are taken.
+    pub invitations: bool,
 }
 
 impl Shared {
@@ -94,7 +96,7 @@ fn row(access: impl Into<Access>, route: UtoipaMethodRouter<Shared>) -> Row {
 /// Every route of the operator edge, with what it asks for.
 fn table() -> Vec<Row> {
     use Scope as S;
-    use v1::{acme_policies, api_tokens, commands, enrollment_links, enrollments, events, issuance, push_certs};
+    use v1::{account_tokens, acme_policies, api_tokens, commands, enrollment_links, enrollments, events, invitations, issuance, push_certs};
     vec![
         row(Access::Public, routes!(v1::openapi::show_openapi)),
         row(Access::Needs(None), routes!(v1::server::show_server)),
@@ -113,6 +115,9 @@ fn table() -> Vec<Row> {
         row(S::TokensWrite, routes!(api_tokens::list::list_api_tokens)),
         row(S::TokensWrite, routes!(api_tokens::create::create_api_token)),
         row(S::TokensWrite, routes!(api_tokens::revoke::revoke_api_token)),
+        row(S::EnrollmentsRead, routes!(account_tokens::list::list_account_tokens)),
+        row(S::EnrollmentsWrite, routes!(account_tokens::revoke::revoke_account_token)),
+        row(S::EnrollmentsWrite, routes!(account_tokens::revoke_account::revoke_account)),
         row(S::EventsRead, routes!(events::list::list_events)),
         row(S::PushCertsRead, routes!(push_certs::list::list_push_certs)),
         row(S::PushCertsWrite, routes!(push_certs::put::put_push_cert)),
@@ -127,6 +132,10 @@ fn table() -> Vec<Row> {
         row(S::LinksWrite, routes!(enrollment_links::list::list_enrollment_links)),
         row(S::LinksWrite, routes!(enrollment_links::create::create_enrollment_link)),
         row(S::LinksWrite, routes!(enrollment_links::revoke::revoke_enrollment_link)),
+        row(S::LinksWrite, routes!(invitations::list::list_invitations)),
+        row(S::LinksWrite, routes!(invitations::show::show_invitation)),
+        row(S::LinksWrite, routes!(invitations::create::create_invitation)),
+        row(S::LinksWrite, routes!(invitations::revoke::revoke_invitation)),
         row(S::IssuanceRead, routes!(issuance::list::list_issuance)),
         row(S::IssuanceWrite, routes!(issuance::import::import_identity)),
         row(S::CommandsDestructive, routes!(issuance::revoke::revoke_issuance)),

@@ -1,11 +1,13 @@
 //! `/api/v1`: one file for each verb on each noun. A handler decodes, calls one function, encodes.
 
+pub(crate) mod account_tokens;
 pub(crate) mod acme_policies;
 pub(crate) mod api_tokens;
 pub(crate) mod commands;
 pub(crate) mod enrollment_links;
 pub(crate) mod enrollments;
 pub(crate) mod events;
+pub(crate) mod invitations;
 pub(crate) mod issuance;
 pub(crate) mod openapi;
 pub(crate) mod push_certs;

@@ -30,7 +30,7 @@ scopes! {
     Admin = "admin",
     /// List and show enrollments, their facts and decisions.
     EnrollmentsRead = "enrollments:read",
-    /// Put labels on enrollments and take them off.
+    /// Put labels on enrollments and take them off; revoke the tokens of account-driven enrollments.
     EnrollmentsWrite = "enrollments:write",
     /// List and show commands and their results.
     CommandsRead = "commands:read",
@@ -42,7 +42,7 @@ scopes! {
     PoliciesRead = "policies:read",
     /// Create, change, assign and delete ACME policies.
     PoliciesWrite = "policies:write",
-    /// Make, list and revoke enrollment links.
+    /// Make, list and revoke enrollment links and invitations.
     LinksWrite = "links:write",
     /// List issuance records.
     IssuanceRead = "issuance:read",
