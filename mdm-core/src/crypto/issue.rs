@@ -126,6 +126,27 @@ pub fn issue_ca(key: &PrivateKey, ca: &NewCa<'_>, random: &Random) -> Result<Vec
     Ok(builder.build().to_der()?)
 }
 
+/// Makes a self-signed certificate to which others encrypt (`keyEncipherment`), as DER: what Apple's portal wants to be
+/// uploaded for a server token.
+pub fn issue_recipient(
+    key: &PrivateKey,
+    common_name: &str,
+    now: Timestamp,
+    valid_for: Duration,
+    random: &Random,
+) -> Result<Vec<u8>, IssueError> {
+    let name = name(common_name)?;
+    let mut builder = begin(&name, &name, key.pkey(), random)?;
+    builder.set_not_before(&*asn1_time(now.minus(BACKDATED))?)?;
+    builder.set_not_after(&*asn1_time(now.plus(valid_for))?)?;
+    builder.append_extension(BasicConstraints::new().critical().build()?)?;
+    builder.append_extension(KeyUsage::new().critical().digital_signature().key_encipherment().build()?)?;
+    let key_id = SubjectKeyIdentifier::new().build(&builder.x509v3_context(None, None))?;
+    builder.append_extension(key_id)?;
+    builder.sign(key.pkey(), digest(key.preferred_hash()))?;
+    Ok(builder.build().to_der()?)
+}
+
 /// Makes a leaf certificate for `public_key`, as DER.
 pub fn issue_leaf(
     issuer: Issuer<'_>,

@@ -1,0 +1,21 @@
+//! Rows of `ade_server`, `ade_profile`, `ade_definition` and `ade_device`: what Apple's device service knows, and what an
+//! operator wishes.
+
+pub mod devices;
+pub mod profiles;
+pub mod servers;
+
+pub use devices::Device;
+pub use profiles::{Definition, Profile};
+pub use servers::Server;
+
+use crate::{Result, Tx};
+
+/// The device with this serial number, where a server in use lists it (TH-50). Of several, the one heard of last.
+pub async fn device(tx: &mut Tx, serial_number: &str) -> Result<Option<Device>> {
+    const DEVICE: &str = devices::select!(
+        "JOIN ade_server s ON s.id = d.server_id AND s.deleted_at IS NULL
+         WHERE d.serial_number = $1 AND d.deleted_at IS NULL ORDER BY d.updated_at DESC, d.server_id LIMIT 1"
+    );
+    Ok(run!(tx, c => sqlx::query_as(DEVICE).bind(serial_number).fetch_optional(c).await)?)
+}
