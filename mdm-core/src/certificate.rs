@@ -8,7 +8,7 @@ use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAltName};
 use x509_cert::name::Name;
 
-use crate::crypto::key::{KeyError, PublicKey, SignatureAlgorithm};
+use crate::crypto::key::{FactoryKey, KeyError, PublicKey, SignatureAlgorithm};
 use crate::ids::Fingerprint;
 use crate::time::Timestamp;
 
@@ -18,6 +18,8 @@ const USER_ID: ObjectIdentifier = ObjectIdentifier::new_unwrap("0.9.2342.1920030
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 /// The `otherName` type of a Microsoft user principal name.
 const USER_PRINCIPAL_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.311.20.2.3");
+/// The `otherName` type of a `PermanentIdentifier` (RFC 4043 §3).
+const PERMANENT_IDENTIFIER: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.8.3");
 /// More certificates than any chain has.
 const MAX_CHAIN: usize = 64;
 
@@ -43,6 +45,8 @@ pub enum AltName {
     Uri(String),
     /// `otherName` of the type user principal name (Apple's `ntPrincipalName`).
     UserPrincipal(String),
+    /// `otherName` of the type `PermanentIdentifier` (RFC 4043): an ACME server's name of the device that it served.
+    Permanent(String),
 }
 
 /// A certificate, parsed once; it keeps the bytes it was read from.
@@ -218,6 +222,9 @@ impl Certificate {
                 GeneralName::OtherName(other) if other.type_id == USER_PRINCIPAL_NAME => {
                     other.value.decode_as::<Utf8StringRef<'_>>().ok().map(|v| AltName::UserPrincipal(v.to_string()))
                 }
+                GeneralName::OtherName(other) if other.type_id == PERMANENT_IDENTIFIER => {
+                    permanent_identifier(&other.value).map(AltName::Permanent)
+                }
                 _ => None,
             })
             .collect()
@@ -260,6 +267,12 @@ impl Certificate {
         PublicKey::from_spki_der(&spki.map_err(|_| KeyError::Malformed)?)
     }
 
+    /// The public key, where it is an RSA key of 1024 bits or more (TH-16).
+    pub(crate) fn factory_key(&self) -> Result<FactoryKey, KeyError> {
+        let spki = self.parsed.tbs_certificate.subject_public_key_info.to_der();
+        FactoryKey::from_spki_der(&spki.map_err(|_| KeyError::Malformed)?)
+    }
+
     /// The subject key identifier, where there is one.
     pub fn subject_key_id(&self) -> Option<&[u8]> {
         let value = self.extension("2.5.29.14")?;
@@ -289,6 +302,20 @@ impl Certificate {
     pub(crate) fn parsed(&self) -> &x509_cert::Certificate {
         &self.parsed
     }
+}
+
+/// `identifierValue` of a `PermanentIdentifier` (RFC 4043 §3: `SEQUENCE { identifierValue UTF8String OPTIONAL, assigner OBJECT
+/// IDENTIFIER OPTIONAL }`).
+fn permanent_identifier(value: &der::Any) -> Option<String> {
+    let encoded = value.to_der().ok()?;
+    let mut reader = SliceReader::new(&encoded).ok()?;
+    reader
+        .sequence(|inner| {
+            let name = Option::<Utf8StringRef<'_>>::decode(inner)?.map(|name| name.to_string());
+            Option::<ObjectIdentifier>::decode(inner)?;
+            Ok::<_, der::Error>(name)
+        })
+        .ok()?
 }
 
 /// Reads every `CERTIFICATE` block of a PEM text, in order; text between the blocks is skipped.

@@ -10,6 +10,7 @@ pub mod digest_access;
 pub mod enveloped;
 pub mod issue;
 pub mod key;
+pub mod machine_info;
 pub mod pkcs12;
 pub mod seal;
 pub mod trust;

@@ -17,7 +17,7 @@ use openssl::cms::CmsContentInfo;
 use x509_cert::spki::AlgorithmIdentifierOwned;
 use x509_cert::time::Time;
 
-use super::key::{Hash, SignatureAlgorithm, plain_parameters};
+use super::key::{BadSignature, FactoryKey, Hash, PublicKey, SignatureAlgorithm, plain_parameters};
 use crate::certificate::Certificate;
 use crate::time::Timestamp;
 
@@ -137,6 +137,51 @@ pub fn verify_attached(cms: &[u8], rules: Rules) -> Result<(SignedBy, Vec<u8>), 
     })
 }
 
+/// Checks a signature around its content, where the signer may have an RSA key of 1024 bits: only for a device's factory
+/// certificate, which the caller then finds under a pinned authority ([`super::machine_info`]).
+pub(in crate::crypto) fn verify_attached_by_factory_key(
+    cms: &[u8],
+    rules: Rules,
+) -> Result<(SignedBy, Vec<u8>), CmsError> {
+    strictly_or_from_ber(cms, |der| {
+        let parts = Parts::read(der)?;
+        let inside = parts.content.econtent.as_ref().ok_or(CmsError::ContentPlace { detached: false })?;
+        let content: OctetStringRef<'_> = inside.decode_as().map_err(|_| CmsError::Malformed)?;
+        let content = content.as_bytes().to_vec();
+        Ok((parts.verify_with(&content, rules, SignerKey::also_factory)?, content))
+    })
+}
+
+/// The key that a signature is checked with.
+enum SignerKey {
+    Usual(PublicKey),
+    Factory(FactoryKey),
+}
+
+impl SignerKey {
+    fn usual(certificate: &Certificate) -> Result<Self, CmsError> {
+        certificate.public_key().map(Self::Usual).map_err(|_| CmsError::Key)
+    }
+
+    fn also_factory(certificate: &Certificate) -> Result<Self, CmsError> {
+        Self::usual(certificate).or_else(|error| certificate.factory_key().map(Self::Factory).map_err(|_| error))
+    }
+
+    fn suits(&self, algorithm: SignatureAlgorithm) -> bool {
+        match self {
+            Self::Usual(key) => algorithm.suits(key.kind()),
+            Self::Factory(_) => !matches!(algorithm, SignatureAlgorithm::Ecdsa(_)),
+        }
+    }
+
+    fn verify(&self, hash: Hash, message: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
+        match self {
+            Self::Usual(key) => key.verify(hash, message, signature),
+            Self::Factory(key) => key.verify(hash, message, signature),
+        }
+    }
+}
+
 fn strictly_or_from_ber<T>(cms: &[u8], check: impl Fn(&[u8]) -> Result<T, CmsError>) -> Result<T, CmsError> {
     if cms.len() > MAX_BYTES {
         return Err(CmsError::TooLong);
@@ -248,6 +293,15 @@ impl<'a> Parts<'a> {
     }
 
     fn verify(self, content: &[u8], rules: Rules) -> Result<SignedBy, CmsError> {
+        self.verify_with(content, rules, SignerKey::usual)
+    }
+
+    fn verify_with(
+        self,
+        content: &[u8],
+        rules: Rules,
+        key_of: fn(&Certificate) -> Result<SignerKey, CmsError>,
+    ) -> Result<SignedBy, CmsError> {
         if self.content.econtent_type != ID_DATA {
             return Err(CmsError::ContentType);
         }
@@ -273,8 +327,8 @@ impl<'a> Parts<'a> {
             return Err(CmsError::Digest);
         }
         let (certificate, others) = self.signer_certificate()?;
-        let key = certificate.public_key().map_err(|_| CmsError::Key)?;
-        if !algorithm.suits(key.kind()) {
+        let key = key_of(&certificate)?;
+        if !key.suits(algorithm) {
             return Err(CmsError::Algorithm);
         }
         // RFC 5652 §5.4: the signature is over the attributes as an explicit SET OF.

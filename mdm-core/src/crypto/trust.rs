@@ -97,6 +97,12 @@ impl Trust {
         self.climb(leaf, intermediates.get(..MAX_INTERMEDIATES).unwrap_or(intermediates), now, 0)
     }
 
+    /// The trusted authority that itself signed this certificate, where one did.
+    pub fn issuer_of(&self, certificate: &Certificate) -> Option<&Certificate> {
+        let named = self.by_subject.get(&certificate.issuer_der()).into_iter().flatten();
+        named.map(|a| (a, is_signed_by(certificate, &a.key))).find(|(_, signed)| signed.is_ok()).map(|(a, _)| &a.certificate)
+    }
+
     /// What does not depend on the path: use, validity, critical extensions. A caller that has verified the path of this very
     /// certificate (by its fingerprint) before may call this alone.
     pub fn recheck(&self, leaf: &Certificate, now: Timestamp, purpose: Purpose) -> Result<(), TrustError> {
