@@ -330,6 +330,28 @@ impl From<enroll::Error> for Problem {
     }
 }
 
+impl From<signin::Error> for Problem {
+    fn from(error: signin::Error) -> Self {
+        match error {
+            signin::Error::Store(error) => error.into(),
+            signin::Error::Field { field, why } => Self::field(field, why),
+            _ => Self::internal(&error),
+        }
+    }
+}
+
+impl From<renewal::Error> for Problem {
+    fn from(error: renewal::Error) -> Self {
+        match error {
+            renewal::Error::Store(error) => error.into(),
+            renewal::Error::Commands(error) => error.into(),
+            renewal::Error::Enroll(error) => error.into(),
+            renewal::Error::NothingToRenew(why) => Self::new(Slug::Conflict, why),
+            _ => Self::internal(&error),
+        }
+    }
+}
+
 impl From<issuer::Error> for Problem {
     fn from(error: issuer::Error) -> Self {
         match error {

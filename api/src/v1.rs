@@ -7,6 +7,7 @@ pub(crate) mod commands;
 pub(crate) mod enrollment_links;
 pub(crate) mod enrollments;
 pub(crate) mod events;
+pub(crate) mod identities;
 pub(crate) mod invitations;
 pub(crate) mod issuance;
 pub(crate) mod openapi;

@@ -108,6 +108,7 @@ impl World {
             public_url: "https://mdm.example.com".parse().unwrap(),
             identity_ca: Fingerprint([7; 32]),
             identity_ca_not_after: START.plus(Duration::from_secs(86_400)),
+            invitations: true,
         };
         let shared = Shared {
             store,
