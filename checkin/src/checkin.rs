@@ -3,7 +3,7 @@
 use axum::response::Response;
 use mdm_core::checkin::{Authenticate, CheckOut, Message, TokenUpdate};
 use mdm_core::enrollment::{EnrollmentEvent, EnrollmentKind, EnrollmentState, UserKey};
-use mdm_core::ids::EnrollmentId;
+use mdm_core::ids::{EnrollmentId, Fingerprint};
 use mdm_core::time::Timestamp;
 use store::Tx;
 use store::enrollments::{self, Enrollment, Tokens};
@@ -104,13 +104,7 @@ async fn authenticate(
     if !message.topic.starts_with("com.apple.mgmt.") {
         return Err(DeviceError::Refused("the Topic does not begin with com.apple.mgmt.".to_owned()));
     }
-    let arrival = enroll::Arrival {
-        certificate: &identity.certificate,
-        by_subject: door.settings.external_by_subject,
-        message,
-        raw,
-    };
-    let admitted = enroll::authenticate(tx, &door.random, &arrival, now).await?;
+    let admitted = enroll::authenticate(tx, &door.random, &arrival(door, identity, message, raw), now).await?;
     if matches!(admitted.continues, enroll::Continues::New | enroll::Continues::Again) {
         policy::unenrolled(tx, admitted.enrollment).await?;
         store::network_users::forget(tx, admitted.enrollment).await?;
@@ -119,6 +113,29 @@ async fn authenticate(
     head.check(door, tx, &enrollment, now).await?;
     tracing::info!(enrollment.id = %admitted.enrollment, continues = admitted.continues.as_str(), "Authenticate admitted");
     Ok(())
+}
+
+/// An `Authenticate` as admission looks at it.
+pub(crate) fn arrival<'a>(
+    door: &'a Door,
+    identity: &'a Identity,
+    message: &'a Authenticate,
+    raw: &'a [u8],
+) -> enroll::Arrival<'a> {
+    enroll::Arrival {
+        certificate: &identity.certificate,
+        by_subject: door.settings.external_by_subject,
+        external_issuer: external_issuer(door, identity),
+        server_url: door.settings.server_url.as_deref(),
+        message,
+        raw,
+    }
+}
+
+/// The external CA that itself signed the identity.
+fn external_issuer(door: &Door, identity: &Identity) -> Option<Fingerprint> {
+    let issuer = door.trust.issuer_of(&identity.certificate)?.fingerprint();
+    door.settings.external_issuers.contains(&issuer).then_some(issuer)
 }
 
 /// Whether a signed message is older than the one whose effect is stored: a repeat out of order, or a replay (TH-17, RG-24).

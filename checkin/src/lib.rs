@@ -41,11 +41,11 @@ use mdm_core::time::Clock;
 use store::Store;
 use tokio::sync::Semaphore;
 
+use crate::bearer::Head;
 use crate::identity::{IdentityError, VerifiedChains};
 pub use crate::last_seen::LastSeen;
-pub use crate::user_authenticate::NetworkUsers;
-use crate::bearer::Head;
 use crate::reply::DeviceError;
+pub use crate::user_authenticate::NetworkUsers;
 
 /// The client certificate of the TLS connection that a request came on, put in by the listener.
 #[derive(Debug, Clone)]
@@ -81,6 +81,10 @@ pub struct Settings {
     pub certificate_header: Option<HeaderName>,
     /// Whether a certificate without an issuance record is admitted by its common name: `UDID`, `EnrollmentID` or serial number.
     pub external_by_subject: bool,
+    /// CAs of `identity.external_ca_file`: their certificates are admitted by an issuance record that names the CA.
+    pub external_issuers: Vec<Fingerprint>,
+    /// `ServerURL` of the profiles that this server hands out.
+    pub server_url: Option<String>,
     /// What becomes of network users of Macs.
     pub network_users: NetworkUsers,
     /// The realm that their passwords are for: the host of the server's public URL.
@@ -96,6 +100,8 @@ impl Default for Settings {
             trusted_peers: Vec::new(),
             certificate_header: None,
             external_by_subject: false,
+            external_issuers: Vec::new(),
+            server_url: None,
             network_users: NetworkUsers::Refuse,
             realm: "mdm".to_owned(),
         }

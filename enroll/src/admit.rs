@@ -5,17 +5,17 @@
 use issuer::admission::{Admission, Known, Permission, Pinned, Question, admit};
 use mdm_core::certificate::Certificate;
 use mdm_core::checkin::Authenticate;
-use mdm_core::enrollment::{DeviceKey, EnrollmentKind, EnrollmentState, UnenrolledWhy};
-use mdm_core::ids::{EnrollmentId, Label};
+use mdm_core::enrollment::{DeviceKey, Door, EnrollmentKind, EnrollmentState, UnenrolledWhy};
+use mdm_core::ids::{EnrollmentId, Fingerprint, Label};
 use mdm_core::random::Random;
 use mdm_core::time::Timestamp;
 use serde_json::json;
 use store::Tx;
-use store::enrollments::{Claims, Enrollment, NewDevice};
+use store::enrollments::{Claims, Enrollment, Entered, NewDevice};
 use store::events::NewEvent;
-use store::issuance::Issuance;
+use store::issuance::{Issuance, State};
 
-use crate::{Error, quarantine};
+use crate::{Error, door, external, quarantine};
 
 /// An `Authenticate` with the certificate that it came under.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +25,10 @@ pub struct Arrival<'a> {
     /// The certificate comes from an external CA that the operator said to name devices in its certificates
     /// (`identity.external_match = "subject"`). Where it has no record, its names decide.
     pub by_subject: bool,
+    /// The external CA (of `identity.external_ca_file`) that itself signed the certificate, where it was one of them.
+    pub external_issuer: Option<Fingerprint>,
+    /// `ServerURL` of the profiles that this server hands out; kept with the enrollment, because it can never change.
+    pub server_url: Option<&'a str>,
     /// The message.
     pub message: &'a Authenticate,
     /// The message as received.
@@ -78,14 +82,21 @@ pub async fn authenticate(
     let message = arrival.message;
     let key = &message.sender.device;
     let device = locked_device(tx, key).await?;
-    let record = store::issuance::by_certificate(tx, arrival.certificate.fingerprint()).await?;
     let pinned = pinned(tx, arrival.certificate).await?;
+    let mut record = store::issuance::by_certificate(tx, arrival.certificate.fingerprint()).await?;
+    if record.is_none() && pinned.is_none() {
+        record = external::open_record(tx, arrival, now).await?;
+    }
     let serial = message.serial_number.as_deref();
     let same_serial = match serial {
         Some(serial) => store::enrollments::live_serial(tx, serial).await?,
         None => None,
     };
     let permission = match &record {
+        // It was issued, else it would not be here; the record learns of it when the decision is made.
+        Some(record) if record.state == State::Open => {
+            Some(Permission { state: State::Issued, ..Permission::from(record) })
+        }
         Some(record) => Some(Permission::from(record)),
         None if arrival.by_subject => quarantine::by_subject(tx, arrival).await?,
         None => None,
@@ -118,6 +129,7 @@ pub async fn authenticate(
             let admitted = go_on(tx, enrollment, Continues::Renewal, message).await?;
             store::enrollments::claimed(tx, enrollment, &claims(arrival), now).await?;
             pin(tx, enrollment, record.as_ref(), arrival.certificate, now).await?;
+            renewed(tx, enrollment, record.as_ref()).await?;
             admitted
         }
         Admission::Enroll { again: _, replaces } => {
@@ -126,10 +138,7 @@ pub async fn authenticate(
             }
             let kind = record.as_ref().map_or_else(|| kind_of(key), |record| record.kind);
             let admitted = begin(tx, random, device.as_ref(), kind, record.as_ref(), arrival, now).await?;
-            let label = record.as_ref().and_then(|r| r.label.as_deref()).and_then(|l| l.parse::<Label>().ok());
-            if let Some(label) = label {
-                store::labels::put(tx, admitted.enrollment, &label).await?;
-            }
+            entered(tx, &admitted, device.as_ref(), record.as_ref(), arrival, now).await?;
             if let Some(approval) = approval {
                 quarantine::used(tx, approval, admitted.enrollment, now).await?;
             }
@@ -205,6 +214,7 @@ async fn begin(
     if continues == Continues::Again {
         // Its secrets are kept, sealed, but not handed on to whoever enrolls now (TH-10).
         store::enrollments::archive_escrow(tx, id, [random.uuid_v7(now), random.uuid_v7(now)], now).await?;
+        store::renewals::abandon(tx, id, now).await?;
         end_queue(tx, id, now).await?;
         end_users(tx, id, now).await?;
     } else {
@@ -217,6 +227,50 @@ async fn begin(
     Ok(Admitted { enrollment: id, kind, continues })
 }
 
+/// Writes by which door the device came in, binds the token of its account, and puts the labels on.
+async fn entered(
+    tx: &mut Tx,
+    admitted: &Admitted,
+    device: Option<&Enrollment>,
+    record: Option<&Issuance>,
+    arrival: &Arrival<'_>,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let id = admitted.enrollment;
+    let former = device.map_or(Door::Import, |device| device.door);
+    let door = record.map_or(Door::Import, |record| external::door_of(record.flow).unwrap_or(former));
+    let entered = Entered {
+        door,
+        managed_apple_account: record.and_then(|record| record.managed_apple_account.as_deref()),
+        server_url: arrival.server_url.filter(|_| door != Door::Import),
+        anchors: record.and_then(|record| record.anchors.as_deref()),
+    };
+    store::enrollments::entered(tx, id, &entered).await?;
+    if let Some(token) = record.and_then(|record| record.account_token)
+        && !store::account_tokens::bind(tx, token, id, now).await?
+    {
+        return Err(Error::AccountToken);
+    }
+    let of_record = record.and_then(|r| r.label.as_deref()).and_then(|label| label.parse::<Label>().ok());
+    for label in of_record.into_iter().chain(door::load(tx, door).await?.label) {
+        store::labels::put(tx, id, &label).await?;
+    }
+    Ok(())
+}
+
+/// The profile that came with the new identity has the anchors of its record.
+async fn renewed(tx: &mut Tx, id: EnrollmentId, record: Option<&Issuance>) -> Result<(), Error> {
+    let Some(anchors) = record.and_then(|record| record.anchors.as_deref()) else { return Ok(()) };
+    let Some(enrollment) = store::enrollments::get(tx, id).await? else { return Ok(()) };
+    let entered = Entered {
+        door: enrollment.door,
+        managed_apple_account: enrollment.managed_apple_account.as_deref(),
+        server_url: enrollment.server_url.as_deref(),
+        anchors: Some(anchors),
+    };
+    Ok(store::enrollments::entered(tx, id, &entered).await?)
+}
+
 /// Uses the record up and pins the certificate; whoever was first wins (TH-06).
 async fn pin(
     tx: &mut Tx,
@@ -225,6 +279,12 @@ async fn pin(
     certificate: &Certificate,
     now: Timestamp,
 ) -> Result<(), Error> {
+    if let Some(record) = record
+        && record.state == State::Open
+        && !issuer::issuance::fulfil_acme(tx, record, certificate, now).await?
+    {
+        return Err(issuer::admission::Refusal::Used.into());
+    }
     if let Some(record) = record
         && !store::issuance::mark_used(tx, record.id, id, now).await?
     {
@@ -239,6 +299,7 @@ async fn pin(
 /// The same hardware enrolls under another `UDID`: its former enrollment is over.
 async fn end_replaced(tx: &mut Tx, id: EnrollmentId, now: Timestamp) -> Result<(), Error> {
     store::enrollments::lock(tx, id).await?;
+    store::renewals::abandon(tx, id, now).await?;
     end_queue(tx, id, now).await?;
     end_users(tx, id, now).await?;
     store::identities::retire_others(tx, id, None, now).await?;

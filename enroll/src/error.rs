@@ -41,12 +41,21 @@ pub enum Error {
     /// The device cannot have the identity that the door asks for, and the door refuses it (`identity.otherwise = refuse`).
     #[error("the device cannot have the identity that the door {0} asks for: {code}", code = .1.as_str())]
     IdentityRefused(Door, ReasonCode),
+    /// The server is a pilot, and as many devices are enrolled as a pilot may have.
+    #[error("this server is a pilot (trust.pilot), and {0} devices are enrolled already: more are not let in")]
+    PilotFull(i64),
+    /// The server is a pilot: account-driven enrollment would send people's passwords where nobody vouches for the server.
+    #[error("this server is a pilot (trust.pilot): account-driven enrollment needs a certificate from a CA")]
+    PilotAccount,
     /// No usable push certificate is stored, so an enrolled device could never be woken.
     #[error("no push certificate is stored, so no device can enroll yet: upload one first")]
     NoPushCertificate,
     /// An `Authenticate` that its certificate does not entitle to (TH-02).
     #[error(transparent)]
     Refused(#[from] issuer::admission::Refusal),
+    /// The token that the enrollment profile was fetched with is no longer good, or is another enrollment's.
+    #[error("the account token of this enrollment was revoked")]
+    AccountToken,
     /// An `Authenticate` with another push topic than its enrollment has (TH-14).
     #[error("the push topic is not the one of the enrollment")]
     Topic,
@@ -58,8 +67,11 @@ impl Error {
         match self {
             Self::Refused(refusal) => Some(refusal.code()),
             Self::Topic => Some("other_topic"),
+            Self::AccountToken => Some("account_token_revoked"),
             Self::DoorClosed(_) => Some("door_closed"),
             Self::IdentityRefused(_, reason) => Some(reason.as_str()),
+            Self::PilotFull(_) => Some("pilot_full"),
+            Self::PilotAccount => Some("pilot_account"),
             _ => None,
         }
     }

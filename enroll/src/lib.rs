@@ -7,6 +7,7 @@
 pub mod admit;
 pub mod door;
 mod error;
+mod external;
 pub mod http;
 pub mod identity;
 pub mod link;
@@ -49,10 +50,14 @@ pub struct Settings {
     pub organization: String,
     /// `PayloadIdentifier` of the enrollment profile; must not change once devices are enrolled.
     pub profile_identifier: String,
-    /// CA certificates that devices do not trust by themselves and need for this server's TLS certificate.
+    /// CA certificates that devices are given for this server's TLS certificate, those that will take over included.
     pub anchors: Vec<Certificate>,
     /// Let devices accept this server's TLS certificate only under one of `anchors`. Can't be changed for an enrolled device.
     pub pin_anchors: bool,
+    /// A pinned chain also needs a positive answer about revocation.
+    pub pin_revocation_required: bool,
+    /// What kind of trust the server lives on.
+    pub trust: trust::Terms,
     /// CMS-sign profiles; false is for old simulators.
     pub sign_profile: bool,
     /// Let devices put an `Mdm-Signature` on each request.
@@ -68,6 +73,11 @@ pub struct Settings {
 impl Settings {
     /// 30 requests at once from one address, one more every two seconds.
     pub const DEFAULT_PER_IP: Rate = Rate { burst: 30, per_second: 0.5 };
+
+    /// Whether devices need anchors before they can trust this server. Anchors of a public CA are for pins only.
+    pub fn gives_anchors(&self) -> bool {
+        !self.trust.public && !self.anchors.is_empty()
+    }
 }
 
 /// What the pages and profiles need.

@@ -44,10 +44,7 @@ impl Permission {
     /// What the certificate of a trusted external CA permits where the operator has said that its common name or an entry of
     /// its subject alternative name is the device's UDID, EnrollmentID or serial number; `None` where none of them is.
     pub fn by_subject(certificate: &Certificate, device: &DeviceKey, serial: Option<&str>) -> Option<Self> {
-        let mut names: Vec<String> = certificate.common_name().into_iter().collect();
-        names.extend(certificate.alt_names().into_iter().map(|name| match name {
-            AltName::Dns(text) | AltName::Email(text) | AltName::Uri(text) | AltName::UserPrincipal(text) => text,
-        }));
+        let names = names(certificate);
         let named = |wanted: &str| names.iter().any(|name| name.eq_ignore_ascii_case(wanted));
         let expected_device = Some(key_text(device)).filter(|text| named(text)).map(str::to_owned);
         let expected_serial = serial.filter(|serial| !serial.is_empty() && named(serial)).map(str::to_owned);
@@ -63,6 +60,19 @@ impl Permission {
             enrollment: None,
         })
     }
+}
+
+/// The names of a certificate: its common name, and the texts of its subject alternative name, `PermanentIdentifier` among them.
+pub fn names(certificate: &Certificate) -> Vec<String> {
+    let mut names: Vec<String> = certificate.common_name().into_iter().collect();
+    names.extend(certificate.alt_names().into_iter().map(|name| match name {
+        AltName::Dns(text)
+        | AltName::Email(text)
+        | AltName::Uri(text)
+        | AltName::UserPrincipal(text)
+        | AltName::Permanent(text) => text,
+    }));
+    names
 }
 
 /// An enrollment on the device channel, as far as admission looks at it.

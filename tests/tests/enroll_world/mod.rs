@@ -326,7 +326,7 @@ impl World {
         certificate: &Certificate,
         message: &Authenticate,
     ) -> Result<Admitted, Error> {
-        self.arrive(&Arrival { certificate, by_subject: false, message, raw: b"raw" }).await
+        self.arrive(&Self::arrival(certificate, message)).await
     }
 
     pub(crate) async fn by_subject(
@@ -334,7 +334,12 @@ impl World {
         certificate: &Certificate,
         message: &Authenticate,
     ) -> Result<Admitted, Error> {
-        self.arrive(&Arrival { certificate, by_subject: true, message, raw: b"raw" }).await
+        self.arrive(&Arrival { by_subject: true, ..Self::arrival(certificate, message) }).await
+    }
+
+    fn arrival<'a>(certificate: &'a Certificate, message: &'a Authenticate) -> Arrival<'a> {
+        let server_url = Some("https://mdm.example.org/mdm/connect");
+        Arrival { certificate, by_subject: false, external_issuer: None, server_url, message, raw: b"raw" }
     }
 
     async fn arrive(&self, arrival: &Arrival<'_>) -> Result<Admitted, Error> {

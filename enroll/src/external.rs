@@ -1,0 +1,52 @@
+//! A certificate of an ACME server shows itself for the first time: its issuance record is the open one that its names lead to.
+//!
+//! Believed is only what a configured authority issued, under a name that this server gave out in a profile and that is still
+//! open. There is no trust for whoever comes first (TH-02, TH-05).
+
+use issuer::admission::names;
+use mdm_core::enrollment::Door;
+use mdm_core::time::Timestamp;
+use store::Tx;
+use store::issuance::{Flow, Issuance};
+
+use crate::door::{self, Settings};
+use crate::{Arrival, Error};
+
+/// More names than a certificate for one device has.
+const MOST_NAMES: usize = 16;
+
+/// The door that a flow leads through; a renewal goes through none.
+pub(crate) fn door_of(flow: Flow) -> Option<Door> {
+    match flow {
+        Flow::Link => Some(Door::Link),
+        Flow::Ade => Some(Door::Ade),
+        Flow::Byod => Some(Door::Byod),
+        Flow::Adde => Some(Door::Adde),
+        Flow::Import => Some(Door::Import),
+        Flow::Renewal => None,
+    }
+}
+
+/// The open record that this certificate fulfils, where there is exactly one.
+pub(crate) async fn open_record(tx: &mut Tx, arrival: &Arrival<'_>, now: Timestamp) -> Result<Option<Issuance>, Error> {
+    let Some(issuer) = arrival.external_issuer else { return Ok(None) };
+    let mut names = names(arrival.certificate);
+    names.truncate(MOST_NAMES);
+    let Some(record) = issuer::issuance::open_acme_record(tx, &names, now).await? else { return Ok(None) };
+    let settings = settings_of(tx, &record).await?;
+    let accepted = settings
+        .identity
+        .acme
+        .is_some_and(|acme| acme.issuers.is_empty() || acme.issuers.iter().any(|sha256| *sha256 == issuer.to_string()));
+    Ok(accepted.then_some(record))
+}
+
+/// The settings of the door that a record's enrollment came or comes in by.
+pub(crate) async fn settings_of(tx: &mut Tx, record: &Issuance) -> Result<Settings, Error> {
+    let door = match (door_of(record.flow), record.enrollment) {
+        (Some(door), _) => door,
+        (None, Some(id)) => store::enrollments::get(tx, id).await?.map_or(Door::Import, |enrollment| enrollment.door),
+        (None, None) => Door::Import,
+    };
+    door::load(tx, door).await
+}
