@@ -23,6 +23,7 @@ use crate::{Row, routed};
         (name = "enrollment-links", description = "One-time permissions to enroll"),
         (name = "invitations", description = "Codes that stand in for a sign-in"),
         (name = "account-tokens", description = "What devices of account-driven enrollment show with each request"),
+        (name = "identities", description = "Identity certificates, their ends and their renewals"),
         (name = "issuance", description = "Who got which identity certificate"),
         (name = "api-tokens", description = "Who may use this API"),
         (name = "events", description = "What happened"),

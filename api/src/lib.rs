@@ -30,6 +30,7 @@ use utoipa_axum::routes;
 
 pub use auth::{Access, DEFAULT_LIFE, Guard, Minted, Scope, Scopes, mint};
 pub use describe::openapi;
+pub use v1::trust::{AskTrust, CertificateOf, Devices, TrustFinding, TrustReport};
 pub use problem::{FieldError, Problem, Slug};
 
 /// Largest body where nothing else is said.
@@ -52,6 +53,8 @@ pub struct Shared {
     pub commands: commands::Context,
     /// The policy engine.
     pub policy: policy::Context,
+    /// How devices trust the server.
+    pub trust: AskTrust,
     /// What the server says of itself.
     pub about: Arc<About>,
 }
@@ -100,6 +103,7 @@ fn table() -> Vec<Row> {
     vec![
         row(Access::Public, routes!(v1::openapi::show_openapi)),
         row(Access::Needs(None), routes!(v1::server::show_server)),
+        row(Access::Needs(None), routes!(v1::trust::show_trust)),
         row(S::EnrollmentsRead, routes!(enrollments::list::list_enrollments)),
         row(S::EnrollmentsRead, routes!(enrollments::show::show_enrollment)),
         row(S::PoliciesRead, routes!(enrollments::acme_decision::explain_decision)),

@@ -13,3 +13,4 @@ pub(crate) mod issuance;
 pub(crate) mod openapi;
 pub(crate) mod push_certs;
 pub(crate) mod server;
+pub(crate) mod trust;

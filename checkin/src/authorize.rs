@@ -5,7 +5,7 @@ use mdm_core::ids::{EnrollmentId, Fingerprint};
 use mdm_core::rate::Rate;
 use mdm_core::time::Timestamp;
 use store::Tx;
-use store::enrollments::{self, Enrollment, Glance};
+use store::enrollments::{self, Enrollment, Entered, Glance};
 use store::events::NewEvent;
 use store::identities;
 use store::issuance::{self, Purpose, State};
@@ -63,8 +63,9 @@ pub(crate) async fn authorize(
     Ok(Authorized { device, identity: pin })
 }
 
-/// Pins a certificate whose issuance record renews the enrollment that the body names.
-async fn renewed(
+/// Pins a certificate whose issuance record renews the enrollment that the body names, where it is seen for the first time in
+/// a message other than `Authenticate`: the device uses it, so that the older identities are not accepted any more.
+pub(crate) async fn renewed(
     tx: &mut Tx,
     identity: &Identity,
     key: &DeviceKey,
@@ -89,9 +90,22 @@ async fn renewed(
     {
         return Ok(None);
     }
+    if record.anchors.is_some() {
+        let entered = Entered {
+            door: enrollment.door,
+            managed_apple_account: enrollment.managed_apple_account.as_deref(),
+            server_url: enrollment.server_url.as_deref(),
+            anchors: record.anchors.as_deref(),
+        };
+        enrollments::entered(tx, named, &entered).await?;
+    }
     event(tx, Some(named), "enrollment.renewed", "The enrollment goes on with a renewed identity certificate", now)
         .await?;
-    Ok(identities::find_by_fingerprint(tx, identity.fingerprint).await?)
+    let Some(pin) = identities::find_by_fingerprint(tx, identity.fingerprint).await? else {
+        return Ok(None);
+    };
+    renewal::identity_seen(tx, named, &pin, now).await?;
+    Ok(Some(pin))
 }
 
 impl Authorized {
@@ -117,8 +131,12 @@ impl Authorized {
 }
 
 /// Whom a poll speaks for, from one query. `None`: the device is not through its enrollment yet, and has nothing to do.
+///
+/// Whether an identity that has ended may still speak, `identity` has decided before; here it needs to be pinned and not revoked
+/// like any other.
 pub(crate) fn judge(
     glance: Option<&Glance>,
+    identity: &Identity,
     sender: &Sender,
     now: Timestamp,
 ) -> Result<Option<EnrollmentId>, DeviceError> {
@@ -129,7 +147,7 @@ pub(crate) fn judge(
     if glance.retired {
         return Err(DeviceError::Denied(RETIRED));
     }
-    if now < glance.not_before || now > glance.not_after {
+    if now < glance.not_before || (now > glance.not_after && !identity.ended) {
         return Err(DeviceError::Denied("the certificate is not valid now"));
     }
     let same = match &sender.device {
@@ -217,6 +235,24 @@ pub(crate) async fn record_not_valid(door: &Door, fingerprint: Fingerprint) {
     if let Err(error) = written.await {
         tracing::warn!(%error, "the end of an identity could not be written to the event log");
     }
+}
+
+/// Tells the operator, once a day, that a device asks with an identity that has ended and is given the chance to renew it.
+pub(crate) async fn record_grace(
+    door: &Door,
+    tx: &mut Tx,
+    enrollment: EnrollmentId,
+    fingerprint: Fingerprint,
+    now: Timestamp,
+) -> Result<(), store::Error> {
+    metrics::counter!("identity_grace_total").increment(1);
+    if !door.refusals.take(fingerprint, ONCE_A_DAY, now) {
+        return Ok(());
+    }
+    tracing::warn!(enrollment.id = %enrollment, "a device's identity has ended; within its grace it gets the renewal and nothing else");
+    let summary =
+        "The device's identity certificate has ended. Within its grace the device gets the renewal, and nothing else";
+    event(tx, Some(enrollment), "identity.grace", summary, now).await
 }
 
 /// Writes an event without further data.

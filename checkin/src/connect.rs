@@ -1,18 +1,19 @@
 //! Reports and polls (Apple, "Send MDM commands to a device"): the report is applied, policies react, the next command goes out.
 
 use axum::response::Response;
-use commands::Content;
+use commands::{Content, Done, Picked, Rendering};
 use mdm_core::checkin::MessageError;
 use mdm_core::ids::EnrollmentId;
 use mdm_core::report::{Report, Status};
 use mdm_core::time::Timestamp;
-use policy::Rendered;
 use store::{Tx, Wake, enrollments};
 
-use crate::Door;
-use crate::authorize::{judge, record_refusal};
+use crate::authorize::{judge, record_grace, record_refusal, renewed};
+use crate::bearer::{Head, is_account_driven};
 use crate::identity::Identity;
 use crate::reply::{self, DeviceError};
+use crate::user_authenticate::check_token;
+use crate::{Door, set_up};
 
 /// Commands that may be refused at rendering in one answer before the session is ended.
 const MOST_REFUSALS: usize = 20;
@@ -20,57 +21,132 @@ const MOST_REFUSALS: usize = 20;
 /// Answers one report.
 pub(crate) async fn connect(
     door: &Door,
+    head: &Head,
     identity: &Identity,
     report: &Report,
     raw: &[u8],
 ) -> Result<Response, DeviceError> {
     metrics::counter!("reports_total", "status" => report.status.as_str()).increment(1);
-    let result = store::retry(|| answer(door, identity, report, raw)).await;
+    let result = store::retry(|| answer(door, head, identity, report, raw)).await;
     if let Err(error) = &result {
         record_refusal(door, identity, "report", error).await;
     }
     result
 }
 
-async fn answer(door: &Door, identity: &Identity, report: &Report, raw: &[u8]) -> Result<Response, DeviceError> {
+async fn answer(
+    door: &Door,
+    head: &Head,
+    identity: &Identity,
+    report: &Report,
+    raw: &[u8],
+) -> Result<Response, DeviceError> {
     let now = door.clock.now();
-    let glance = async |tx: &mut Tx| {
-        let glance = enrollments::glance(tx, identity.fingerprint, report.sender.user.as_ref()).await?;
-        let enrollment = judge(glance.as_ref(), &report.sender, now)?;
-        Ok::<_, DeviceError>((enrollment, glance.is_some_and(|glance| glance.has_work)))
-    };
-    let (mut tx, enrollment) = if report.status == Status::Idle {
+    if identity.ended {
+        return answer_ended(door, identity, report, raw, now).await;
+    }
+    let look = async |tx: &mut Tx| enrollments::glance(tx, identity.fingerprint, report.sender.user.as_ref()).await;
+    let mut glance = None;
+    if report.status == Status::Idle {
         // The most frequent request of all: one query, and no write.
-        let (enrollment, has_work) = glance(&mut door.store.read().await?).await?;
-        if let Some(enrollment) = enrollment {
-            door.seen.note(enrollment, now);
+        glance = look(&mut door.store.read().await?).await?;
+        if let Some(known) = &glance {
+            if let Some(enrollment) = judge(Some(known), identity, &report.sender, now)? {
+                door.seen.note(enrollment, now);
+            }
+            if !known.has_work && !is_account_driven(known.door) {
+                return Ok(reply::empty());
+            }
         }
-        if !has_work {
-            return Ok(reply::empty());
-        }
-        (door.store.begin().await?, enrollment)
-    } else {
-        let mut tx = door.store.begin().await?;
-        let (enrollment, _) = glance(&mut tx).await?;
-        (tx, enrollment)
-    };
-    let Some(enrollment) = enrollment else {
+    }
+    let mut tx = door.store.begin().await?;
+    if glance.is_none() {
+        glance = look(&mut tx).await?;
+    }
+    // A device may poll with its renewed identity before it says anything else (open question Q10).
+    if glance.is_none() && renewed(&mut tx, identity, &report.sender.device, now).await?.is_some() {
+        glance = look(&mut tx).await?;
+    }
+    let enrollment = judge(glance.as_ref(), identity, &report.sender, now)?;
+    let (Some(enrollment), Some(glance)) = (enrollment, glance) else {
         return Ok(reply::empty());
     };
+    check_token(&mut tx, glance.device_id, report.sender.user.as_ref(), report.auth_token()).await?;
+    head.check_glance(door, &mut tx, &glance, now).await?;
     door.seen.note(enrollment, now);
     let queue = &door.commands;
-    if let Some(done) = commands::report(&mut tx, queue, enrollment, report, raw, now).await?
-        && policy::concerns(&done)
-    {
-        let enrollment = enrollments::get(&mut tx, enrollment).await?.ok_or(store::Error::Corrupt("enrollment"))?;
-        policy::react(&mut tx, &door.policy, &enrollment, &done, report, now).await?;
+    if let Some(done) = commands::report(&mut tx, queue, enrollment, report, raw, now).await? {
+        react(door, &mut tx, enrollment, &done, report, now).await?;
     }
-    let next = next(door, &mut tx, enrollment, report.status, now).await?;
-    if next.is_none() {
+    let mut body = next(door, &mut tx, enrollment, report.status, now).await?;
+    if body.is_none() && glance.in_set_up && set_up::look(&mut tx, queue, enrollment, now).await? {
+        body = next(door, &mut tx, enrollment, report.status, now).await?;
+    }
+    if body.is_none() {
         settle(&mut tx, enrollment, report.status, now).await?;
     }
     tx.commit().await?;
-    Ok(next.map_or_else(reply::empty, reply::command))
+    Ok(body.map_or_else(reply::empty, reply::command))
+}
+
+/// What follows from a report that changed the state of a command.
+async fn react(
+    door: &Door,
+    tx: &mut Tx,
+    enrollment: EnrollmentId,
+    done: &Done,
+    report: &Report,
+    now: Timestamp,
+) -> Result<(), DeviceError> {
+    set_up::answered(tx, enrollment, done).await?;
+    if !policy::concerns(done) && !renewal::concerns(done) {
+        return Ok(());
+    }
+    let enrollment = enrollments::get(tx, enrollment).await?.ok_or(store::Error::Corrupt("enrollment"))?;
+    policy::react(tx, &door.policy, &enrollment, done, report, now).await?;
+    renewal::react(tx, &door.renewal, &enrollment, done, now).await?;
+    Ok(())
+}
+
+/// Answers a report that came with an identity that has ended, within its grace: of the queue it gets the renewal only, and of
+/// reports only that on the renewal counts. Whatever else waits, waits for the new identity (TH-09).
+async fn answer_ended(
+    door: &Door,
+    identity: &Identity,
+    report: &Report,
+    raw: &[u8],
+    now: Timestamp,
+) -> Result<Response, DeviceError> {
+    if report.sender.user.is_some() {
+        return Err(DeviceError::Denied("the certificate has ended"));
+    }
+    let mut tx = door.store.begin().await?;
+    let glance = enrollments::glance(&mut tx, identity.fingerprint, None).await?;
+    let Some(enrollment) = judge(glance.as_ref(), identity, &report.sender, now)? else {
+        return Ok(reply::empty());
+    };
+    enrollments::lock(&mut tx, enrollment).await?;
+    door.seen.note(enrollment, now);
+    record_grace(door, &mut tx, enrollment, identity.fingerprint, now).await?;
+    let ours = match &report.command_uuid {
+        Some(uuid) => store::commands::kind(&mut tx, uuid).await?.is_some_and(|c| c.created_by == renewal::CREATED_BY),
+        None => false,
+    };
+    if ours && let Some(done) = commands::report(&mut tx, &door.commands, enrollment, report, raw, now).await? {
+        react(door, &mut tx, enrollment, &done, report, now).await?;
+    }
+    renewal::rescue(&mut tx, &door.renewal, enrollment, now).await?;
+    // After NotNow the device ends the session and comes back by itself.
+    let picked = match report.status {
+        Status::NotNow => None,
+        _ => commands::next_of(&mut tx, &door.commands, enrollment, Rendering::Enrollment, now).await?,
+    };
+    let body = match &picked {
+        Some(picked) => hand_out(door, &mut tx, enrollment, picked, now).await?,
+        None => None,
+    };
+    tx.commit().await?;
+    Ok(body.map_or_else(reply::empty, reply::command))
 }
 
 /// The next command that can be sent, rendered where it must be: what is refused at rendering is ended, and the one after it taken.
@@ -81,28 +157,56 @@ async fn next(
     status: Status,
     now: Timestamp,
 ) -> Result<Option<Vec<u8>>, DeviceError> {
-    let queue = &door.commands;
     for _ in 0..MOST_REFUSALS {
-        let Some(picked) = commands::next(tx, queue, enrollment, status, now).await? else {
+        let Some(picked) = commands::next(tx, &door.commands, enrollment, status, now).await? else {
             return Ok(None);
         };
-        let parameters = match &picked.content {
-            Content::Ready(body) => return Ok(Some(body.clone())),
-            Content::Render(parameters) => parameters,
-        };
-        let target = enrollments::get(tx, enrollment).await?.ok_or(store::Error::Corrupt("enrollment"))?;
-        match policy::render(tx, &door.policy, &target, &picked.uuid, parameters, now).await? {
-            Rendered::Body(body) => {
-                commands::rendered(tx, queue, &picked, &body, now).await?;
-                return Ok(Some(body));
-            }
-            Rendered::Refused { why } => {
-                tracing::info!(enrollment.id = %enrollment, command.uuid = %picked.uuid, why, "command refused at delivery");
-                commands::refuse(tx, &picked, &why, now).await?;
-            }
+        if let Some(body) = hand_out(door, tx, enrollment, &picked, now).await? {
+            return Ok(Some(body));
         }
     }
     Ok(None)
+}
+
+/// What a picked command is sent as; `None` where its rendering refused it: then it has ended.
+async fn hand_out(
+    door: &Door,
+    tx: &mut Tx,
+    enrollment: EnrollmentId,
+    picked: &Picked,
+    now: Timestamp,
+) -> Result<Option<Vec<u8>>, DeviceError> {
+    let (rendering, parameters, before) = match &picked.content {
+        Content::Ready(body) => return Ok(Some(body.clone())),
+        Content::Render { rendering, parameters, before } => (rendering, parameters, before),
+    };
+    let target = enrollments::get(tx, enrollment).await?.ok_or(store::Error::Corrupt("enrollment"))?;
+    let rendered = match rendering {
+        Rendering::Enrollment => {
+            let picked = renewal::Picked { uuid: &picked.uuid, parameters, before: before.as_deref() };
+            match renewal::render(tx, &door.renewal, &target, &picked, now).await? {
+                renewal::Rendered::Body(body) => Ok(body),
+                renewal::Rendered::Refused { why } => Err(why),
+            }
+        }
+        Rendering::Acme | Rendering::Plain => {
+            match policy::render(tx, &door.policy, &target, &picked.uuid, parameters, now).await? {
+                policy::Rendered::Body(body) => Ok(body),
+                policy::Rendered::Refused { why } => Err(why),
+            }
+        }
+    };
+    match rendered {
+        Ok(body) => {
+            commands::rendered(tx, &door.commands, picked, &body, now).await?;
+            Ok(Some(body))
+        }
+        Err(why) => {
+            tracing::info!(enrollment.id = %enrollment, command.uuid = %picked.uuid, why, "command refused at delivery");
+            commands::refuse(tx, picked, &why, now).await?;
+            Ok(None)
+        }
+    }
 }
 
 /// The session ends: a device that put something off is pushed again later, one that has nothing to do need not be pushed.
@@ -119,6 +223,9 @@ async fn settle(tx: &mut Tx, enrollment: EnrollmentId, status: Status, now: Time
 /// A report that cannot be read is refused, so that the device keeps it. After some of them the command in progress is given up
 /// and the answer taken, so that the queue goes on (RG-07).
 pub(crate) async fn unreadable(door: &Door, identity: &Identity, error: MessageError) -> Result<Response, DeviceError> {
+    if identity.ended {
+        return Err(DeviceError::Message(error));
+    }
     let given_up = store::retry(|| async {
         let now = door.clock.now();
         let mut tx = door.store.begin().await?;

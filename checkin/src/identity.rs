@@ -32,6 +32,15 @@ pub(crate) struct Identity {
     /// `signingTime` of the request's signature, where it has one, but never later than now: tells old messages from new ones
     /// (TH-17).
     pub(crate) signed_at: Option<Timestamp>,
+    /// It has ended, but not longer ago than the grace setting says: it may fetch a new identity, and nothing else.
+    pub(crate) ended: bool,
+}
+
+impl Identity {
+    /// Whether it is valid now, the grace aside.
+    pub(crate) fn must_be_valid(&self) -> Result<(), IdentityError> {
+        if self.ended { Err(IdentityError::Ended) } else { Ok(()) }
+    }
 }
 
 /// Why a request proves nothing.
@@ -57,6 +66,9 @@ pub(crate) enum IdentityError {
         /// Too early or too late.
         error: TrustError,
     },
+    /// The certificate has ended; within its grace it can only fetch a new one.
+    #[error("the certificate has ended: it can fetch a new one, and do nothing else")]
+    Ended,
     /// The certificate is not believed.
     #[error("{0}")]
     Trust(#[from] TrustError),
@@ -78,11 +90,22 @@ pub(crate) fn identify(door: &Door, parts: &Parts, body: &[u8]) -> Result<Identi
         signed(door, &parts.headers, body, now)?
     };
     let fingerprint = certificate.fingerprint();
-    door.chains.check(&door.trust, &certificate, fingerprint, &others, now).map_err(|error| match error {
-        TrustError::Expired | TrustError::NotYetValid => IdentityError::NotValid { fingerprint, error },
-        error => IdentityError::Trust(error),
-    })?;
-    Ok(Identity { certificate, fingerprint, signed_at })
+    let ended = match door.chains.check(&door.trust, &certificate, fingerprint, &others, now) {
+        Ok(()) => false,
+        Err(TrustError::Expired) if has_grace(door, &certificate, &others, now) => true,
+        Err(error @ (TrustError::Expired | TrustError::NotYetValid)) => {
+            return Err(IdentityError::NotValid { fingerprint, error });
+        }
+        Err(error) => return Err(IdentityError::Trust(error)),
+    };
+    Ok(Identity { certificate, fingerprint, signed_at, ended })
+}
+
+/// Whether a certificate that has ended is within its grace, and was believed until its end.
+fn has_grace(door: &Door, certificate: &Certificate, others: &[Certificate], now: Timestamp) -> bool {
+    let end = certificate.not_after();
+    now <= end.plus(door.renewal.settings.expired_grace)
+        && door.trust.verify(certificate, others, end, Purpose::DeviceIdentity).is_ok()
 }
 
 fn of_connection(parts: &Parts) -> Option<Arc<Certificate>> {

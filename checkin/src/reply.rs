@@ -121,6 +121,7 @@ impl DeviceError {
             | Self::Store(_)
             | Self::Commands(_)
             | Self::Policy(_)
+            | Self::Renewal(_)
             | Self::Enroll(_)
             | Self::Account(_)
             | Self::SetUp(_)

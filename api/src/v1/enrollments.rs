@@ -6,6 +6,7 @@ pub(crate) mod label_remove;
 mod labels;
 pub(crate) mod list;
 pub(crate) mod push;
+pub(crate) mod renew;
 pub(crate) mod show;
 pub(crate) mod unenroll;
 
