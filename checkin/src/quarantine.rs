@@ -7,6 +7,7 @@ use mdm_core::rate::{Rate, network};
 
 use crate::Door;
 use crate::bearer::Head;
+use crate::checkin::arrival;
 use crate::identity::Identity;
 
 /// New certificates in quarantine from one address.
@@ -24,14 +25,13 @@ pub(crate) async fn keep(
     let now = door.clock.now();
     // The address is that of whom the listener sees; where it is not known, all share one measure.
     let address = head.address.map_or(std::net::Ipv4Addr::UNSPECIFIED.into(), network);
-    let by_subject = door.settings.external_by_subject;
     let kept = store::retry(|| async {
         let mut tx = door.store.begin().await?;
         let known = store::quarantine::of_certificate(&mut tx, identity.fingerprint).await?.is_some();
         if !known && !door.quarantined.take(address, NEW, now) {
             return Ok(Kept::Full);
         }
-        let arrival = enroll::Arrival { certificate: &identity.certificate, by_subject, message, raw };
+        let arrival = arrival(door, identity, message, raw);
         let kept = enroll::quarantine::keep(&mut tx, &door.random, &arrival, refusal, now).await?;
         tx.commit().await?;
         Ok::<_, enroll::Error>(kept)

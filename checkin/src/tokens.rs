@@ -3,6 +3,7 @@
 
 use axum::response::Response;
 use mdm_core::checkin::{GetToken, SetBootstrapToken, bootstrap_token_answer};
+use mdm_core::enrollment::EnrollmentKind;
 use mdm_core::ids::EnrollmentId;
 use store::Tx;
 
@@ -25,6 +26,9 @@ pub(crate) async fn set_bootstrap_token(
     message: &SetBootstrapToken,
 ) -> Result<(), DeviceError> {
     let device = authorized.live()?;
+    if device.kind == EnrollmentKind::User {
+        return Err(DeviceError::Refused("User Enrollment has no bootstrap token".to_owned()));
+    }
     let (_, stored_at) = store::enrollments::bootstrap_token(tx, device.id).await?;
     if is_stale(identity.signed_at, stored_at) {
         tracing::info!(enrollment.id = %device.id, "an older SetBootstrapToken than the stored one changes nothing");

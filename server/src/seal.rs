@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use mdm_core::crypto::seal::Sealer;
@@ -22,6 +22,9 @@ const SENTINEL: &[u8] = b"assay";
 pub async fn open(store: &Store, file: &Path, random: &Random, now: Timestamp) -> Result<Sealer> {
     let mut tx = store.begin().await?;
     let sentinel = store::sentinel::get(&mut tx).await?;
+    if let Some(sentinel) = &sentinel {
+        finish(file, sentinel)?;
+    }
     let sealer = match (file.exists(), &sentinel) {
         (true, _) => read(file)?,
         (false, None) => make(file, random)?,
@@ -52,7 +55,8 @@ pub async fn check(store: &Store, file: &Path) -> Result<String> {
     Ok(format!("{} holds key {}, with which the database was sealed", file.display(), sealer.key_id()))
 }
 
-fn prove(sealer: &Sealer, sentinel: &Sentinel, file: &Path) -> Result<()> {
+/// Whether this is the key that the database was sealed with.
+pub(crate) fn prove(sealer: &Sealer, sentinel: &Sentinel, file: &Path) -> Result<()> {
     sealer.open(SENTINEL_CONTEXT, &sentinel.sealed).map(|_| ()).with_context(|| {
         format!(
             "{} holds key {}, but this database was sealed with key {}",
@@ -63,7 +67,8 @@ fn prove(sealer: &Sealer, sentinel: &Sentinel, file: &Path) -> Result<()> {
     })
 }
 
-fn read(file: &Path) -> Result<Sealer> {
+/// Reads a key file.
+pub(crate) fn read(file: &Path) -> Result<Sealer> {
     let about = || format!("the sealing key file {}", file.display());
     let mode = std::fs::metadata(file).with_context(about)?.permissions().mode();
     if mode & 0o037 != 0 {
@@ -76,7 +81,8 @@ fn read(file: &Path) -> Result<Sealer> {
     Ok(Sealer::new(&key))
 }
 
-fn make(file: &Path, random: &Random) -> Result<Sealer> {
+/// Makes a key file.
+pub(crate) fn make(file: &Path, random: &Random) -> Result<Sealer> {
     let key: [u8; 32] = random.bytes();
     let text = hex::encode(key);
     let about = || format!("cannot make the sealing key file {}", file.display());
@@ -84,6 +90,56 @@ fn make(file: &Path, random: &Random) -> Result<Sealer> {
     writeln!(out, "{text}").and_then(|()| out.sync_all()).with_context(about)?;
     tracing::warn!(file = %file.display(), "made a sealing key: back it up apart from the database, neither is of use without the other");
     Ok(Sealer::new(&key))
+}
+
+/// Where the next key lies while `assay keys rotate` is under way.
+pub(crate) fn next_file(file: &Path) -> PathBuf {
+    beside(file, "new")
+}
+
+fn beside(file: &Path, end: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".");
+    name.push(end);
+    name.into()
+}
+
+/// Writes a copy of a key file that nobody else can read.
+pub(crate) fn keep_as(file: &Path, copy: &Path) -> Result<()> {
+    let text = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let about = || format!("cannot write {}", copy.display());
+    let mut out =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(copy).with_context(about)?;
+    out.write_all(&text).and_then(|()| out.sync_all()).with_context(about)
+}
+
+/// Puts the next key in the place of the old one, which is kept; gives where.
+pub(crate) fn swap(file: &Path, old: &str) -> Result<PathBuf> {
+    let (next, kept) = (next_file(file), beside(file, &format!("{old}.old")));
+    if file.exists() {
+        keep_as(file, &kept)?;
+    }
+    std::fs::rename(&next, file).with_context(|| {
+        format!("the database is sealed with the key in {}: put it in the place of {}", next.display(), file.display())
+    })?;
+    if let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::File::open(folder).and_then(|folder| folder.sync_all()).context("cannot write the key's folder")?;
+    }
+    Ok(kept)
+}
+
+/// Ends a rotation that was broken off after the database was sealed anew, and before the key file was changed.
+pub(crate) fn finish(file: &Path, sentinel: &Sentinel) -> Result<()> {
+    let next = next_file(file);
+    if !next.exists() || (file.exists() && prove(&read(file)?, sentinel, file).is_ok()) {
+        return Ok(());
+    }
+    if prove(&read(&next)?, sentinel, &next).is_ok() {
+        let old = if file.exists() { read(file)?.key_id() } else { String::new() };
+        swap(file, &old)?;
+        tracing::warn!(file = %file.display(), "took the new sealing key: a rotation had been broken off at its end");
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -91,6 +91,16 @@ pub async fn lock(tx: &mut Tx) -> Result<()> {
     Ok(())
 }
 
+/// How many other sessions are open on the database of a server; SQLite's file is open in one process only.
+pub async fn others_connected(tx: &mut Tx) -> Result<i64> {
+    const COUNT: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+        AND backend_type = 'client backend' AND pid <> pg_backend_pid()";
+    if tx.dialect() == Dialect::Sqlite {
+        return Ok(0);
+    }
+    Ok(run!(tx, c => sqlx::query_scalar(COUNT).fetch_one(c).await)?)
+}
+
 /// Values of a place that were not sealed with the key of this id (the first four bytes of a value), as many as `limit`.
 pub async fn sealed_otherwise(tx: &mut Tx, place: Place, key_id: &[u8; 4], limit: i64) -> Result<Vec<Value>> {
     let Place { table, column, key } = place;

@@ -28,10 +28,10 @@ pub async fn insert(tx: &mut Tx, key_id: &str, sealed: &[u8], now: Timestamp) ->
     Ok(())
 }
 
-/// Names another key, once everything is sealed with it.
-pub async fn replace(tx: &mut Tx, key_id: &str, sealed: &[u8]) -> Result<()> {
-    const UPDATE: &str = "UPDATE seal_sentinel SET key_id = $1, sealed = $2 WHERE id = 1";
-    run!(tx, c => sqlx::query(UPDATE).bind(key_id).bind(sealed).execute(c).await.map(|_| ()))?;
+/// Names another key, once everything is sealed with it, the sentinel too.
+pub async fn named(tx: &mut Tx, key_id: &str) -> Result<()> {
+    const UPDATE: &str = "UPDATE seal_sentinel SET key_id = $1 WHERE id = 1";
+    run!(tx, c => sqlx::query(UPDATE).bind(key_id).execute(c).await.map(|_| ()))?;
     Ok(())
 }
 
