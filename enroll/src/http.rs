@@ -28,6 +28,8 @@ pub fn router(shared: Shared) -> Router {
         .route("/enroll/{code}/profile", fetch)
         .route("/trust", get(trust::show_trust))
         .route("/trust/profile", get(trust::trust_profile))
+        .route("/trust/anchors", get(trust::anchor_certificates))
+        .route("/MDMServiceConfig", get(trust::service_config))
         .layer(middleware::from_fn_with_state(shared.clone(), limit));
     Router::new()
         .route("/enroll/style.css", get(style))

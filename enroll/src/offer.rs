@@ -100,7 +100,7 @@ pub async fn offer(tx: &mut Tx, shared: &Shared, visitor: &Visitor<'_>, now: Tim
         if !settings.enabled {
             return Err(Error::DoorClosed(door));
         }
-        trust::room(tx, &shared.settings).await?;
+        trust::room(tx, &shared.settings, door).await?;
     }
     let device = device(visitor, renewed.as_ref());
     let choice = identity::choose(&settings, &device).map_err(|refused| Error::IdentityRefused(door, refused.0))?;

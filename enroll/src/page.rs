@@ -1,7 +1,6 @@
 //! The pages, for a person with an iPhone, an iPad or a Mac: plain words, no script, one style sheet.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use mdm_core::certificate::Certificate;
 use mdm_core::time::Timestamp;
 use qrcode::QrCode;
 use qrcode::render::svg;
@@ -10,7 +9,7 @@ use store::links::Row;
 use crate::Settings;
 use crate::link::Standing;
 
-fn frame(settings: &Settings, title: &str, body: Markup) -> Markup {
+pub(crate) fn frame(settings: &Settings, title: &str, body: Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -24,6 +23,9 @@ fn frame(settings: &Settings, title: &str, body: Markup) -> Markup {
             body {
                 main {
                     p.organization { (settings.organization) }
+                    @if settings.trust.pilot {
+                        p.banner { "A trial: nobody vouches for this server. Enroll only a device that you can erase." }
+                    }
                     (body)
                 }
             }
@@ -98,7 +100,7 @@ pub(crate) fn link(settings: &Settings, row: &Row, fetch: &str, url: &str) -> Ma
                 p { "It can't read your messages, mails or pictures. You can remove the profile in the same place in Settings, unless the device belongs to the organization and was set up by it." }
             }
         }
-        @if !settings.anchors.is_empty() {
+        @if settings.gives_anchors() {
             p.fine {
                 "Does the browser say that this connection is not private? This server has a certificate of " (organization)
                 "'s own. " a href="/trust" { "How to check it" } "."
@@ -151,51 +153,13 @@ pub(crate) fn closed(settings: &Settings) -> Markup {
     message(settings, "This device can't be enrolled here", "Ask the person who gave you the link.")
 }
 
-/// The server's certificate is one that devices trust by themselves.
-pub(crate) fn no_trust(settings: &Settings) -> Markup {
-    message(settings, "Nothing to do here", "This server's certificate is one that your device trusts by itself.")
-}
-
 /// A page of a heading and a sentence.
 pub fn message(settings: &Settings, title: &str, text: &str) -> Markup {
     frame(settings, title, html! { h1 { (title) } p.lead { (text) } })
 }
 
-/// How to check the server's own CA, and its profile.
-pub(crate) fn trust(settings: &Settings) -> Markup {
-    let organization = &settings.organization;
-    let body = html! {
-        h1 { "This server's certificate" }
-        p.lead {
-            "This server has a certificate that " (organization) " made itself. Your device learns to trust it with the "
-            "enrollment profile; until then a browser warns."
-        }
-        p {
-            "To be sure that you talk to the right server, compare this with what the person who gave you the link says. "
-            "Every character must be the same. Don't go on if it is not."
-        }
-        @for anchor in &settings.anchors {
-            h2 { (anchor.common_name().unwrap_or_else(|| "Certificate authority".to_owned())) }
-            p.fine { "SHA-256 fingerprint" }
-            p.fingerprint { (fingerprint(anchor)) }
-            p.fine { "Valid until " (readable(anchor.not_after())) "." }
-        }
-        p { a.button href="/trust/profile" { "Download the certificate profile" } }
-        p.fine {
-            "On an iPhone or iPad: Settings → Profile Downloaded → Install, then General → About → Certificate Trust Settings → "
-            "switch it on. On a Mac: System Settings → General → Device Management."
-        }
-    };
-    frame(settings, "This server's certificate", body)
-}
-
-/// In pairs, as device and browser show it.
-fn fingerprint(certificate: &Certificate) -> String {
-    certificate.fingerprint().0.map(|byte| format!("{byte:02X}")).join(" ")
-}
-
 /// `22 Nov 2026, 05:00 UTC`, from RFC 3339.
-fn readable(at: Timestamp) -> String {
+pub(crate) fn readable(at: Timestamp) -> String {
     const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let text = at.to_rfc3339();
     let part = |from: usize, to: usize| text.get(from..to).unwrap_or_default();

@@ -62,6 +62,7 @@ pub fn enrollment(settings: &Settings, particulars: Particulars, random: &Random
         use_development_apns: settings.use_development_apns,
         mode: particulars.mode,
         pinning: if settings.pin_anchors { roots.iter().map(|r| r.uuid).collect() } else { Vec::new() },
+        pinning_revocation_check: settings.pin_anchors && settings.pin_revocation_required,
     };
     let mut payloads: Vec<Payload> = roots.into_iter().map(Payload::from).collect();
     payloads.push(identity);

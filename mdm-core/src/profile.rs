@@ -162,6 +162,7 @@ mod tests {
             use_development_apns: false,
             mode,
             pinning,
+            pinning_revocation_check: false,
         }
     }
 

@@ -52,6 +52,8 @@ pub struct MdmPayload {
     /// `ServerURLPinningCertificateUUIDs` and `CheckInURLPinningCertificateUUIDs`: certificate payloads of this profile,
     /// one of which must be in the server's chain. Empty: not written.
     pub pinning: Vec<Uuid>,
+    /// `PinningRevocationCheckRequired`: a pinned chain fails without a positive answer about revocation; written only where true.
+    pub pinning_revocation_check: bool,
 }
 
 impl From<MdmPayload> for Payload {
@@ -87,6 +89,9 @@ impl From<MdmPayload> for Payload {
             let uuids = || Value::Array(mdm.pinning.iter().map(|u| uuid_text(*u).into()).collect());
             keys.insert("ServerURLPinningCertificateUUIDs".into(), uuids());
             keys.insert("CheckInURLPinningCertificateUUIDs".into(), uuids());
+        }
+        if mdm.pinning_revocation_check {
+            keys.insert("PinningRevocationCheckRequired".into(), true.into());
         }
         Self {
             payload_type: "com.apple.mdm".into(),

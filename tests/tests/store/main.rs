@@ -2,12 +2,15 @@
 //!
 //! A test in `house.rs` sees to it that every function of the store appears in these tests.
 
+mod account_tokens;
+mod anchors;
 mod assignments;
 mod commands;
 mod enrollments;
 mod events;
 mod facts;
 mod identities;
+mod invitations;
 mod issuance;
 mod keys;
 mod labels;
@@ -15,6 +18,7 @@ mod links;
 mod listing;
 mod policies;
 mod push;
+mod sign_ins;
 mod tokens;
 mod transactions;
 
