@@ -220,6 +220,10 @@ impl PublicKey {
         let spki = SubjectPublicKeyInfoRef::from_der(der).map_err(|_| KeyError::Malformed)?;
         let bits = spki.subject_public_key.as_bytes().ok_or(KeyError::Malformed)?;
         let kind = if spki.algorithm.oid == RSA_ENCRYPTION {
+            // NULL by RFC 3279 §2.3.1; nothing else may make two texts of one key.
+            if !spki.algorithm.parameters.is_none_or(|parameters| parameters.is_null()) {
+                return Err(KeyError::Malformed);
+            }
             rsa_kind(bits)?
         } else if spki.algorithm.oid == ID_EC_PUBLIC_KEY {
             let (kind, length) = match spki.algorithm.parameters_oid().map_err(|_| KeyError::Unsupported)? {
