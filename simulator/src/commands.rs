@@ -67,7 +67,7 @@ const NEVER_NOT_NOW: [&str; 8] = [
     "Restrictions",
 ];
 
-enum Outcome {
+pub(crate) enum Outcome {
     Done(Writer),
     Installed(Vec<Acme>),
     Refused(Refusal),
@@ -77,8 +77,27 @@ enum Outcome {
 impl Device {
     /// Carries a command out: the report to send and what it says.
     pub(crate) fn perform(&mut self, channel: ChannelId, command: &Value) -> Result<(Vec<u8>, Answered)> {
-        let (kind, uuid, keys) = command_parts(command)?;
-        let mut answered = Answered {
+        if let Some(postponed) = self.postponed(channel, command)? {
+            return Ok(postponed);
+        }
+        let (kind, _, keys) = command_parts(command)?;
+        let outcome = self.outcome(channel, kind, keys)?;
+        self.report(channel, command, outcome)
+    }
+
+    /// The report `NotNow`, where the device has the habit of it.
+    pub(crate) fn postponed(&mut self, channel: ChannelId, command: &Value) -> Result<Option<(Vec<u8>, Answered)>> {
+        let (kind, uuid, _) = command_parts(command)?;
+        if !self.not_now(kind) {
+            return Ok(None);
+        }
+        let answered = Answered { status: Status::NotNow, ..self.answered(channel, kind, uuid) };
+        let report = self.sender(channel)?.string("Status", "NotNow").string("CommandUUID", uuid);
+        Ok(Some((report.document(), answered)))
+    }
+
+    fn answered(&self, channel: ChannelId, kind: &str, uuid: &str) -> Answered {
+        Answered {
             channel,
             request_type: kind.to_owned(),
             command_uuid: uuid.to_owned(),
@@ -87,18 +106,24 @@ impl Device {
             queries: Vec::new(),
             acme: Vec::new(),
             repeated: self.finished.contains(uuid),
-        };
-        if self.not_now(kind) {
-            answered.status = Status::NotNow;
-            let report = self.sender(channel)?.string("Status", "NotNow").string("CommandUUID", uuid);
-            return Ok((report.document(), answered));
         }
+    }
+
+    /// The report of what came of a command.
+    pub(crate) fn report(
+        &mut self,
+        channel: ChannelId,
+        command: &Value,
+        outcome: Outcome,
+    ) -> Result<(Vec<u8>, Answered)> {
+        let (kind, uuid, keys) = command_parts(command)?;
+        let mut answered = self.answered(channel, kind, uuid);
         if kind == "DeviceInformation" {
             let queries = keys.get("Queries").and_then(Value::as_array).unwrap_or_default();
             answered.queries = queries.iter().filter_map(Value::as_str).map(str::to_owned).collect();
         }
         let mut report = self.sender(channel)?.string("CommandUUID", uuid);
-        match self.outcome(channel, kind, keys)? {
+        match outcome {
             Outcome::Done(result) => report = report.with(&result),
             Outcome::Installed(acme) => answered.acme = acme,
             Outcome::Malformed => answered.status = Status::CommandFormatError,
@@ -147,6 +172,17 @@ impl Device {
             "ProfileList" => Outcome::Done(profile_list(&self.channel(channel)?.profiles)),
             "CertificateList" => Outcome::Done(self.certificate_list()?),
             "SecurityInfo" => Outcome::Done(self.security_info()),
+            "DeviceConfigured" if self.supervised && channel == ChannelId::DEVICE => {
+                self.awaiting = false;
+                Outcome::Done(Writer::new())
+            }
+            "EraseDevice" if self.record.enrollment_id.is_none() && channel == ChannelId::DEVICE => {
+                self.erasing = true;
+                Outcome::Done(Writer::new())
+            }
+            "ClearPasscode" if self.record.enrollment_id.is_none() && channel == ChannelId::DEVICE => {
+                self.clear_passcode(keys)
+            }
             other => Outcome::Refused(Refusal {
                 code: 12021,
                 domain: "MCMDMErrorDomain",
@@ -177,7 +213,8 @@ impl Device {
                 "SerialNumber" if !own => found.string(query, &record.serial_number),
                 "UDID" if !own => found.string(query, &record.udid),
                 "ProvisioningUDID" if !own => found.maybe(query, record.provisioning_udid.as_deref()),
-                "IsSupervised" => found.boolean(query, false),
+                "IsSupervised" => found.boolean(query, self.supervised),
+                "AwaitingConfiguration" if !own => found.boolean(query, self.awaiting),
                 "IsMultiUser" if family == Family::IPad => found.boolean(query, false),
                 _ => found,
             };
@@ -196,6 +233,17 @@ impl Device {
         profiles.retain(|old| old.identifier != profile.identifier);
         profiles.push(profile);
         Ok(Outcome::Installed(acme))
+    }
+
+    fn clear_passcode(&self, keys: &Value) -> Outcome {
+        match keys.get("UnlockToken").and_then(Value::as_data) {
+            Some(token) if token == self.unlock_token => Outcome::Done(Writer::new()),
+            _ => Outcome::Refused(Refusal {
+                code: 12004,
+                domain: "MCMDMErrorDomain",
+                text: "The unlock token is not this device's.".into(),
+            }),
+        }
     }
 
     fn remove_profile(&mut self, channel: ChannelId, identifier: &str) -> Result<Outcome> {
@@ -221,11 +269,11 @@ impl Device {
             list.push(Writer::new().string("CommonName", &name).boolean("IsIdentity", identity).data("Data", der));
             Ok(())
         };
-        if let Some(identity) = &self.identity {
-            add(&identity.certificate.to_der()?, true)?;
-        }
-        for anchor in &self.anchors {
-            add(anchor, false)?;
+        if let Some(enrolled) = &self.enrolled {
+            add(&enrolled.identity.certificate.to_der()?, true)?;
+            for anchor in &enrolled.anchors {
+                add(anchor, false)?;
+            }
         }
         Ok(Writer::new().dicts("CertificateList", &list))
     }
@@ -233,7 +281,7 @@ impl Device {
     fn security_info(&self) -> Writer {
         let hardware = self.record.hardware;
         let management = Writer::new()
-            .boolean("EnrolledViaDEP", false)
+            .boolean("EnrolledViaDEP", self.supervised)
             .boolean("UserApprovedEnrollment", true)
             .boolean("IsUserEnrollment", self.record.enrollment_id.is_some());
         let mut info = Writer::new().dict("ManagementStatus", &management);

@@ -4,89 +4,32 @@
 //! polls by itself are protocol facts that the comments name.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use http::Method;
-use openssl::hash::{MessageDigest, hash};
 use openssl::pkey::{PKey, Private};
+use tokio::sync::Mutex;
+use url::Url;
 
+use crate::account::SignedIn;
+use crate::attestation;
+use crate::browser::{Browser, End, PROFILE, Person, Reached};
 use crate::commands::{Answered, Status};
 use crate::error::{Error, Result};
 use crate::hardware::{Family, Hardware};
 use crate::http::{Answer, Client, Trust};
+use crate::identity::Source;
+use crate::machine_info::{DeviceCa, Tampering};
 use crate::plist::{self, Value, Writer};
-use crate::profile::{self, Mdm, Profile, Situation};
-use crate::scep::{self, Strength};
+use crate::profile::{self, EnrollmentProfile, Mdm, Profile};
+pub use crate::record::{Record, User};
+pub use crate::renewal::Renewal;
 use crate::signature::{self, Identity, Style};
 
 /// More commands in one session than any test queues; a server that never ends it is broken.
 const LONGEST_SESSION: usize = 1_000;
-/// `UserID` of every Shared iPad user (protocol.md section 2).
-const SHARED_IPAD_USER: &str = "FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF";
-
-/// What a device knows about itself.
-#[derive(Debug, Clone)]
-pub struct Record {
-    /// The product.
-    pub hardware: &'static Hardware,
-    /// `OSVersion`.
-    pub os_version: String,
-    /// `BuildVersion`.
-    pub build_version: String,
-    /// `SerialNumber`.
-    pub serial_number: String,
-    /// `UDID`; never sent in User Enrollment.
-    pub udid: String,
-    /// `ProvisioningUDID`, Macs only.
-    pub provisioning_udid: Option<String>,
-    /// `DeviceName`.
-    pub device_name: String,
-    /// `EnrollmentID`: the device enrolls as a person's own (User Enrollment), without its UDID.
-    pub enrollment_id: Option<String>,
-}
-
-impl Record {
-    /// A record whose identifiers come from `seed`: the same seed is the same device.
-    pub fn new(hardware: &'static Hardware, os_version: &str, build_version: &str, seed: &str) -> Result<Self> {
-        let mac = hardware.family == Family::Mac;
-        let chip = format!("{}-{}", &hex_of("chip", seed)?[..8], &hex_of("unit", seed)?[..16]);
-        Ok(Self {
-            hardware,
-            os_version: os_version.into(),
-            build_version: build_version.into(),
-            serial_number: format!("S{}", &hex_of("serial", seed)?[..11]),
-            udid: if mac { uuid_of("udid", seed)? } else { chip.clone() },
-            provisioning_udid: mac.then_some(chip),
-            device_name: format!("Simulated {}", hardware.marketing_name),
-            enrollment_id: None,
-        })
-    }
-
-    /// The same device as a person's own: User Enrollment.
-    pub fn into_user_enrollment(mut self, seed: &str) -> Result<Self> {
-        self.enrollment_id = Some(uuid_of("enrollment", seed)?);
-        Ok(self)
-    }
-
-    /// What the channel can install.
-    pub fn situation(&self, user_channel: bool) -> Situation {
-        Situation {
-            user_channel,
-            user_enrollment: self.enrollment_id.is_some(),
-            ..Situation::new(self.hardware, &self.os_version)
-        }
-    }
-}
-
-fn hex_of(label: &str, seed: &str) -> Result<String> {
-    let digest = hash(MessageDigest::sha256(), format!("{label}:{seed}").as_bytes())?;
-    Ok(hex::encode_upper(digest))
-}
-
-fn uuid_of(label: &str, seed: &str) -> Result<String> {
-    let digest = hash(MessageDigest::sha256(), format!("{label}:{seed}").as_bytes())?;
-    let bytes = digest.first_chunk::<16>().copied().unwrap_or_default();
-    Ok(uuid::Builder::from_random_bytes(bytes).into_uuid().hyphenated().to_string().to_uppercase())
-}
+/// Content-Type of check-in messages.
+const CHECK_IN: &str = "application/x-apple-aspen-mdm-checkin";
 
 /// How the device proves who it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -111,6 +54,10 @@ pub struct Behaviour {
     pub sparse_authenticate: bool,
     /// Speaks HTTP where the profile says https, as if a proxy had ended TLS on the way: for load tests only.
     pub plain_http: bool,
+    /// What the device says after an update of its enrollment profile (open question Q10).
+    pub renewal: Renewal,
+    /// The report that the update succeeded is still sent with the old identity, before the device says anything else.
+    pub acknowledges_first: bool,
 }
 
 /// A channel of a device: the device itself (0) or one of its users.
@@ -122,47 +69,24 @@ impl ChannelId {
     pub const DEVICE: Self = Self(0);
 }
 
-/// A user of a Mac or of a Shared iPad.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct User {
-    /// `UserID`.
-    pub id: String,
-    /// `UserShortName`.
-    pub short_name: String,
-    /// `UserLongName`.
-    pub long_name: String,
-}
-
-impl User {
-    /// A local user of a Mac.
-    pub fn of_mac(short_name: &str, long_name: &str, seed: &str) -> Result<Self> {
-        Ok(Self { id: uuid_of("user", seed)?, short_name: short_name.into(), long_name: long_name.into() })
-    }
-
-    /// A user of a Shared iPad, known by the Managed Apple Account only.
-    pub fn of_shared_ipad(managed_account: &str) -> Self {
-        Self { id: SHARED_IPAD_USER.into(), short_name: managed_account.into(), long_name: managed_account.into() }
-    }
-}
-
 pub(crate) struct Channel {
     pub(crate) user: Option<User>,
     pub(crate) profiles: Vec<Profile>,
     token: Vec<u8>,
     magic: String,
+    /// `AuthToken`, which UserAuthenticate gave.
+    pub(crate) auth_token: Option<String>,
     /// A report that the server did not take: it is sent again first.
     unsent: Option<Vec<u8>>,
     last: Option<Status>,
 }
 
 impl Channel {
-    fn new(user: Option<User>) -> Result<Self> {
+    pub(crate) fn new(user: Option<User>) -> Result<Self> {
         let mut token = vec![0; 32];
-        let mut magic = [0; 16];
         openssl::rand::rand_bytes(&mut token)?;
-        openssl::rand::rand_bytes(&mut magic)?;
-        let magic = uuid::Builder::from_random_bytes(magic).into_uuid().hyphenated().to_string();
-        Ok(Self { user, profiles: Vec::new(), token, magic: magic.to_uppercase(), unsent: None, last: None })
+        let magic = crate::record::fresh_uuid()?;
+        Ok(Self { user, profiles: Vec::new(), token, magic, auth_token: None, unsent: None, last: None })
     }
 }
 
@@ -176,19 +100,46 @@ pub struct Session {
     pub polls_again: bool,
 }
 
+/// What the device follows once it has an identity.
+pub(crate) struct Enrolled {
+    pub(crate) mdm: Mdm,
+    pub(crate) identity: Identity,
+    pub(crate) source: Source,
+    pub(crate) anchors: Vec<Vec<u8>>,
+    pub(crate) profile: Profile,
+    /// For `ServerURL` and everything else.
+    client: Client,
+    /// For `CheckInURL`, which may be pinned to other certificates.
+    check_in: Client,
+}
+
 /// A simulated device.
 pub struct Device {
     /// What it knows about itself.
     pub record: Record,
-    pub(crate) behaviour: Behaviour,
+    /// Its habits.
+    pub behaviour: Behaviour,
+    /// What is wrong with the MachineInfo that it sends, for tests.
+    pub machine_info: Tampering,
     pub(crate) channels: Vec<Channel>,
-    pub(crate) identity: Option<Identity>,
-    pub(crate) anchors: Vec<Vec<u8>>,
     pub(crate) history: Vec<Answered>,
     pub(crate) finished: BTreeSet<String>,
     pub(crate) ready_key: Option<PKey<Private>>,
-    mdm: Option<Mdm>,
-    trust: Trust,
+    pub(crate) device_ca: Option<DeviceCa>,
+    pub(crate) attestation: Option<attestation::Authority>,
+    /// Somebody signed in for this enrollment: it is account-driven.
+    pub(crate) signed_in: Option<Arc<Mutex<SignedIn>>>,
+    /// Setup Assistant waits for DeviceConfigured.
+    pub(crate) awaiting: bool,
+    /// It came by Automated Device Enrollment.
+    pub(crate) supervised: bool,
+    /// It was told to erase itself, and does so once the report is through.
+    pub(crate) erasing: bool,
+    pub(crate) unlock_token: Vec<u8>,
+    pub(crate) enrolled: Option<Enrolled>,
+    /// What it will speak with once the report on its way is through.
+    pub(crate) next: Option<Enrolled>,
+    pub(crate) trust: Trust,
     client: Client,
 }
 
@@ -199,21 +150,55 @@ impl Device {
         Ok(Self {
             record,
             behaviour,
+            machine_info: Tampering::None,
             channels: Vec::new(),
-            identity: None,
-            anchors: Vec::new(),
             history: Vec::new(),
             finished: BTreeSet::new(),
             ready_key: None,
-            mdm: None,
+            device_ca: None,
+            attestation: None,
+            signed_in: None,
+            awaiting: false,
+            supervised: false,
+            erasing: false,
+            unlock_token: crate::escrow::unlock_token()?,
+            enrolled: None,
+            next: None,
             trust,
             client,
         })
     }
 
-    /// Follows an enrollment link to its end: profile, SCEP, Authenticate, TokenUpdate.
+    /// Whose certificate it has from the factory: needed where it signs a MachineInfo.
+    #[must_use]
+    pub fn built_by(mut self, ca: DeviceCa) -> Self {
+        self.device_ca = Some(ca);
+        self
+    }
+
+    /// Who attests its keys, where the silicon can do that.
+    #[must_use]
+    pub fn attested_by(mut self, authority: attestation::Authority) -> Self {
+        self.attestation = Some(authority);
+        self
+    }
+
+    /// Follows an enrollment link to its end: profile, identity, Authenticate, TokenUpdate.
     pub async fn enroll(&mut self, link: &str) -> Result<()> {
         self.follow(link).await?;
+        self.authenticate().await?;
+        self.token_update(ChannelId::DEVICE).await
+    }
+
+    /// Follows an enrollment link as a person does in a browser, who signs in where the page asks for it.
+    pub async fn enroll_in_browser(&mut self, link: &str, person: &Person) -> Result<()> {
+        let url = Url::parse(link).map_err(|error| Error::Options(format!("{link}: {error}")))?;
+        let end = End::Profile { host: url.host_str().unwrap_or_default().to_owned() };
+        match Browser::new(&self.trust, person)?.open(url, None, &end).await? {
+            Reached::Profile(bytes) => self.obtain_identity(&bytes).await?,
+            Reached::Code(answer) => return Err(answer.refused(link)),
+            Reached::Callback(_) => return Err(Error::Protocol("a callback that nobody asked for".into())),
+        }
         self.authenticate().await?;
         self.token_update(ChannelId::DEVICE).await
     }
@@ -222,7 +207,7 @@ impl Device {
     pub async fn follow(&mut self, link: &str) -> Result<()> {
         let url = format!("{}/profile", link.trim_end_matches('/'));
         let answer = self.client.get(&url).await?;
-        if answer.content_type() != "application/x-apple-aspen-config" {
+        if answer.content_type() != PROFILE {
             return Err(Error::Profile(format!("Content-Type is «{}»", answer.content_type())));
         }
         self.obtain_identity(&answer.body).await
@@ -230,8 +215,26 @@ impl Device {
 
     /// Reads an enrollment profile and gets the identity that it names, without telling the server yet.
     pub async fn obtain_identity(&mut self, bytes: &[u8]) -> Result<()> {
-        let mut enrollment = profile::read_enrollment(bytes, &self.record.situation(false))?;
-        for url in [&mut enrollment.mdm.server_url, &mut enrollment.mdm.check_in_url, &mut enrollment.scep.url] {
+        let enrollment = profile::read_enrollment(bytes, &self.record.situation(false))?;
+        self.begin(enrollment).await
+    }
+
+    /// A new enrollment with this profile, up to the identity.
+    pub(crate) async fn begin(&mut self, enrollment: EnrollmentProfile) -> Result<()> {
+        let enrolled = self.prepare(enrollment).await?;
+        let mut channel = Channel::new(None)?;
+        channel.profiles.push(enrolled.profile.clone());
+        self.channels = vec![channel];
+        self.finished.clear();
+        self.next = None;
+        self.enrolled = Some(enrolled);
+        Ok(())
+    }
+
+    /// Gets what a profile names; nothing of the device changes.
+    pub(crate) async fn prepare(&self, mut enrollment: EnrollmentProfile) -> Result<Enrolled> {
+        let mdm = &mut enrollment.mdm;
+        for url in [&mut mdm.server_url, &mut mdm.check_in_url, enrollment.identity.url_mut()] {
             let Some(rest) = url.strip_prefix("https://") else {
                 return Err(Error::Profile(format!("{url}: https is required")));
             };
@@ -239,24 +242,26 @@ impl Device {
                 *url = format!("http://{rest}");
             }
         }
-        enrollment.scep.key = self.ready_key.clone();
         let mut trust = self.trust.clone();
         for anchor in &enrollment.anchors {
             trust = trust.with_der(anchor.clone());
         }
         // The certificate payloads are installed before the identity is asked for.
-        let client = Client::new(&trust, None)?;
-        let identity = scep::enroll(&client, &enrollment.scep, Strength::Today).await?;
+        let (identity, source) = self.request_identity(&Client::new(&trust, None)?, &enrollment.identity).await?;
         let offered = (self.behaviour.transport != Transport::Signature).then_some(&identity);
-        self.client = Client::new(&trust, offered)?;
-        self.identity = Some(identity);
-        self.anchors = enrollment.anchors;
-        self.mdm = Some(enrollment.mdm);
-        let mut channel = Channel::new(None)?;
-        channel.profiles.push(enrollment.profile);
-        self.channels = vec![channel];
-        self.finished.clear();
-        Ok(())
+        let pinned = |pins: &[Vec<u8>]| {
+            let trust = if pins.is_empty() { trust.clone() } else { Trust::only(pins) };
+            Client::new(&trust, offered)
+        };
+        Ok(Enrolled {
+            client: pinned(&enrollment.server_pins)?,
+            check_in: pinned(&enrollment.check_in_pins)?,
+            mdm: enrollment.mdm,
+            identity,
+            source,
+            anchors: enrollment.anchors,
+            profile: enrollment.profile,
+        })
     }
 
     /// A user logs in: the user channel enrolls by its own TokenUpdate.
@@ -272,7 +277,8 @@ impl Device {
 
     /// Sends Authenticate, the first message of an enrollment.
     pub async fn authenticate(&mut self) -> Result<()> {
-        self.send_check_in(&self.authenticate_message()?).await
+        let message = self.authenticate_message()?;
+        self.send_check_in(ChannelId::DEVICE, &message).await
     }
 
     pub(crate) fn authenticate_message(&self) -> Result<Writer> {
@@ -297,7 +303,8 @@ impl Device {
 
     /// Sends TokenUpdate with the channel's push token and PushMagic.
     pub async fn token_update(&mut self, channel: ChannelId) -> Result<()> {
-        self.send_check_in(&self.token_update_message(channel)?).await
+        let message = self.token_update_message(channel)?;
+        self.send_check_in(channel, &message).await
     }
 
     pub(crate) fn token_update_message(&self, channel: ChannelId) -> Result<Writer> {
@@ -309,9 +316,9 @@ impl Device {
             message = message.boolean("NotOnConsole", false);
         }
         if of.user.is_none() {
-            message = message.boolean("AwaitingConfiguration", false);
+            message = message.boolean("AwaitingConfiguration", self.awaiting);
             if !mac && self.record.enrollment_id.is_none() {
-                message = message.data("UnlockToken", b"a token that is longer than the push token");
+                message = message.data("UnlockToken", &self.unlock_token);
             }
         }
         Ok(message)
@@ -322,10 +329,33 @@ impl Device {
         let told = self.mdm()?.check_out_when_removed;
         if told {
             let message = self.check_in(ChannelId::DEVICE, "CheckOut")?;
-            self.send_check_in(&message).await?;
+            self.send_check_in(ChannelId::DEVICE, &message).await?;
         }
-        self.mdm = None;
+        self.unenroll();
+        Ok(())
+    }
+
+    /// The enrollment ends without a word: the profile, its identity and the account are gone, the device's data stays.
+    pub fn unenroll(&mut self) {
+        let was_enrolled = self.enrolled.take().is_some();
+        self.next = None;
         self.channels.clear();
+        self.signed_in = None;
+        self.awaiting = false;
+        if was_enrolled && self.record.enrollment_id.is_some() {
+            // The next User Enrollment has another EnrollmentID.
+            self.record.enrollment_id = crate::record::fresh_uuid().ok();
+        }
+    }
+
+    /// The device is erased and starts in Setup Assistant again: as [`Self::unenroll`], and nothing is left on it.
+    pub fn wipe(&mut self) -> Result<()> {
+        self.unenroll();
+        self.history.clear();
+        self.finished.clear();
+        self.supervised = false;
+        self.erasing = false;
+        self.unlock_token = crate::escrow::unlock_token()?;
         Ok(())
     }
 
@@ -339,7 +369,8 @@ impl Device {
         };
         for _ in 0..LONGEST_SESSION {
             let reporting = !session.answered.is_empty();
-            let sent = self.poll(&body).await;
+            let server_url = self.mdm()?.server_url.clone();
+            let sent = self.put_on(channel, &server_url, "application/x-apple-aspen-mdm", &body).await;
             let answer = match sent {
                 Ok(answer) if answer.status == 200 => answer,
                 failed => {
@@ -348,18 +379,30 @@ impl Device {
                         self.channel_mut(channel)?.unsent = Some(body);
                     }
                     return Err(match failed {
-                        Ok(answer) => answer.refused(&self.mdm()?.server_url),
+                        Ok(answer) => {
+                            self.heed(channel, &answer);
+                            answer.refused(&server_url)
+                        }
                         Err(error) => error,
                     });
                 }
             };
+            if self.erasing {
+                self.wipe()?;
+                return Ok(session);
+            }
+            self.switch_identity().await?;
             if answer.body.is_empty() {
                 session.polls_again = session.answered.last().is_some_and(|last| last.status == Status::NotNow);
                 self.channel_mut(channel)?.last = session.answered.last().map(|last| last.status);
                 return Ok(session);
             }
             let command = plist::parse(&answer.body)?;
-            let (report, answered) = self.perform(channel, &command)?;
+            let (report, answered) = if self.updates_enrollment(channel, &command) {
+                self.update_enrollment(channel, &command).await?
+            } else {
+                self.perform(channel, &command)?
+            };
             self.history.push(answered.clone());
             session.answered.push(answered);
             body = report;
@@ -392,14 +435,43 @@ impl Device {
         self.channels.get(channel.0).map(|channel| channel.profiles.as_slice()).unwrap_or_default()
     }
 
-    /// The identity that SCEP gave.
+    /// The identity that it speaks with.
     pub fn identity(&self) -> Option<&Identity> {
-        self.identity.as_ref()
+        self.enrolled.as_ref().map(|enrolled| &enrolled.identity)
+    }
+
+    /// Where that identity came from.
+    pub fn identity_source(&self) -> Option<Source> {
+        self.enrolled.as_ref().map(|enrolled| enrolled.source)
+    }
+
+    /// Speaks with another identity from now on, for tests: a stolen, foreign or expired one.
+    pub fn set_identity(&mut self, identity: Identity) -> Result<()> {
+        let mut trust = self.trust.clone();
+        let enrolled = self.enrolled.as_mut().ok_or_else(not_enrolled)?;
+        for anchor in &enrolled.anchors {
+            trust = trust.with_der(anchor.clone());
+        }
+        let offered = (self.behaviour.transport != Transport::Signature).then_some(&identity);
+        enrolled.client = Client::new(&trust, offered)?;
+        enrolled.check_in = enrolled.client.clone();
+        enrolled.identity = identity;
+        Ok(())
     }
 
     /// The MDM payload that is followed.
     pub fn mdm(&self) -> Result<&Mdm> {
-        self.mdm.as_ref().ok_or_else(|| Error::Protocol("the device is not enrolled".into()))
+        self.enrolled.as_ref().map(|enrolled| &enrolled.mdm).ok_or_else(not_enrolled)
+    }
+
+    /// Whether it is enrolled.
+    pub fn is_enrolled(&self) -> bool {
+        self.enrolled.is_some()
+    }
+
+    /// Whether Setup Assistant waits for DeviceConfigured.
+    pub fn is_awaiting_configuration(&self) -> bool {
+        self.awaiting
     }
 
     pub(crate) fn channel(&self, channel: ChannelId) -> Result<&Channel> {
@@ -420,52 +492,106 @@ impl Device {
             Some(id) => Writer::new().string("EnrollmentID", id),
             None => Writer::new().string("UDID", &self.record.udid),
         };
-        Ok(match (&self.channel(channel)?.user, &self.record.enrollment_id) {
+        let channel = self.channel(channel)?;
+        let keys = match (&channel.user, &self.record.enrollment_id) {
             (None, _) => keys,
             (Some(user), Some(_)) => keys.string("EnrollmentUserID", &user.id),
             (Some(user), None) => keys
                 .string("UserID", &user.id)
                 .string("UserShortName", &user.short_name)
                 .string("UserLongName", &user.long_name),
-        })
+        };
+        Ok(keys.maybe("AuthToken", channel.auth_token.as_deref()))
     }
 
-    fn check_in(&self, channel: ChannelId, message_type: &str) -> Result<Writer> {
+    pub(crate) fn check_in(&self, channel: ChannelId, message_type: &str) -> Result<Writer> {
         let topic = &self.mdm()?.topic;
         Ok(Writer::new().string("MessageType", message_type).string("Topic", topic).with(&self.sender(channel)?))
     }
 
-    async fn send_check_in(&self, message: &Writer) -> Result<()> {
-        let url = &self.mdm()?.check_in_url;
-        let answer = self.put(url, "application/x-apple-aspen-mdm-checkin", &message.document()).await?;
-        if answer.status == 200 { Ok(()) } else { Err(answer.refused(url)) }
+    pub(crate) async fn send_check_in(&mut self, channel: ChannelId, message: &Writer) -> Result<()> {
+        let url = self.mdm()?.check_in_url.clone();
+        let answer = self.put_on(channel, &url, CHECK_IN, &message.document()).await?;
+        if answer.status == 200 {
+            return Ok(());
+        }
+        self.heed(channel, &answer);
+        Err(answer.refused(&url))
     }
 
-    async fn poll(&self, body: &[u8]) -> Result<Answer> {
-        self.put(&self.mdm()?.server_url, "application/x-apple-aspen-mdm", body).await
+    /// What an error means to the device: 401 without a challenge, or 403 `com.apple.unrecognized.device`, end the
+    /// enrollment (protocol.md section 1).
+    fn heed(&mut self, channel: ChannelId, answer: &Answer) {
+        let stranger = answer.code().is_some_and(|code| code.code == "com.apple.unrecognized.device");
+        let asks = self.carries_bearer(channel) && crate::account::Challenge::read(answer).is_ok();
+        if stranger || answer.status == 401 && !asks {
+            self.unenroll();
+        }
     }
 
-    /// Sends any body as this device would, for tests of what a server refuses.
+    /// Sends any body as this device would on its device channel, for tests of what a server refuses.
     pub async fn put(&self, url: &str, content_type: &str, body: &[u8]) -> Result<Answer> {
+        self.put_on(ChannelId::DEVICE, url, content_type, body).await
+    }
+
+    /// Sends a body; where the server wants the person to sign in again, that happens, and the body is sent once more.
+    pub(crate) async fn put_on(
+        &self,
+        channel: ChannelId,
+        url: &str,
+        content_type: &str,
+        body: &[u8],
+    ) -> Result<Answer> {
+        let answer = self.put_once(channel, url, content_type, body).await?;
+        let (401, true, Some(person)) = (answer.status, self.carries_bearer(channel), &self.signed_in) else {
+            return Ok(answer);
+        };
+        let Ok(challenge) = crate::account::Challenge::read(&answer) else { return Ok(answer) };
+        person.lock().await.again(challenge).await?;
+        self.put_once(channel, url, content_type, body).await
+    }
+
+    async fn put_once(&self, channel: ChannelId, url: &str, content_type: &str, body: &[u8]) -> Result<Answer> {
+        let enrolled = self.enrolled.as_ref().ok_or_else(not_enrolled)?;
         let mut headers = vec![("content-type", content_type), ("user-agent", "MDM/1.0")];
         let signs = match self.behaviour.transport {
-            Transport::AsAsked => self.mdm()?.sign_message,
+            Transport::AsAsked => enrolled.mdm.sign_message,
             Transport::ClientCertificate => false,
             Transport::Signature => true,
         };
-        let signature;
-        if let (true, Some(identity)) = (signs, &self.identity) {
-            signature = signature::mdm_signature(identity, body, Style::TODAY)?;
+        let (signature, bearer);
+        if signs {
+            signature = signature::mdm_signature(&enrolled.identity, body, Style::TODAY)?;
             headers.push(("mdm-signature", &signature));
         }
-        self.client.send(Method::PUT, url, &headers, body.to_vec()).await
+        if let (true, Some(person)) = (self.carries_bearer(channel), &self.signed_in) {
+            bearer = format!("Bearer {}", person.lock().await.access_token());
+            headers.push(("authorization", &bearer));
+        }
+        let client = if url == enrolled.mdm.check_in_url && url != enrolled.mdm.server_url {
+            &enrolled.check_in
+        } else {
+            &enrolled.client
+        };
+        client.send(Method::PUT, url, &headers, body.to_vec()).await
+    }
+
+    /// Whether requests of this channel carry the access token: all of them on iOS, iPadOS and visionOS, those of user
+    /// channels on macOS (Apple, "Implementing the simple authentication user enrollment flow").
+    pub(crate) fn carries_bearer(&self, channel: ChannelId) -> bool {
+        let of_user = self.channel(channel).is_ok_and(|channel| channel.user.is_some());
+        self.signed_in.is_some() && (of_user || self.record.hardware.family != Family::Mac)
     }
 
     /// Sends one check-in message with extra keys and returns the answer, for messages without a function of their own.
     pub async fn send(&self, channel: ChannelId, message_type: &str, keys: &Writer) -> Result<Answer> {
         let message = self.check_in(channel, message_type)?.with(keys);
-        self.put(&self.mdm()?.check_in_url, "application/x-apple-aspen-mdm-checkin", &message.document()).await
+        self.put_on(channel, &self.mdm()?.check_in_url, CHECK_IN, &message.document()).await
     }
+}
+
+fn not_enrolled() -> Error {
+    Error::Protocol("the device is not enrolled".into())
 }
 
 /// `ModelName`: the family as people say it.

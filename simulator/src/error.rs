@@ -38,6 +38,9 @@ pub enum Error {
     /// The SCEP exchange failed (RFC 8894).
     #[error("SCEP: {0}")]
     Scep(String),
+    /// The ACME exchange failed (RFC 8555).
+    #[error("ACME: {0}")]
+    Acme(String),
     /// The server broke a rule of the MDM protocol.
     #[error("protocol: {0}")]
     Protocol(String),

@@ -11,6 +11,7 @@ use http::Method;
 use crate::device::{Record, command_parts};
 use crate::error::{Error, Result};
 use crate::http::{Answer, Client, Trust};
+use crate::identity::IdentityPayload;
 use crate::plist::{self, Value, escape};
 use crate::profile::{self, EnrollmentProfile};
 use crate::scep::{self, Strength};
@@ -62,7 +63,10 @@ impl Foreign {
             trust = trust.with_der(anchor.clone());
         }
         self.client = Client::new(&trust, None)?;
-        let identity = scep::enroll(&self.client, &enrollment.scep, Strength::Foreign).await?;
+        let IdentityPayload::Scep(request) = &enrollment.identity else {
+            return Err(Error::Profile("this client knows SCEP only".into()));
+        };
+        let identity = scep::enroll(&self.client, request, Strength::Foreign).await?;
         self.enrolled = Some((enrollment, identity));
         self.check_in(
             "Authenticate",

@@ -24,12 +24,19 @@ const LARGEST_ANSWER: usize = 16 << 20;
 #[derive(Debug, Clone, Default)]
 pub struct Trust {
     anchors: Vec<Vec<u8>>,
+    /// Nothing but the anchors.
+    only: bool,
 }
 
 impl Trust {
     /// Only the public certificate authorities.
     pub fn public() -> Self {
         Self::default()
+    }
+
+    /// Only these certificates, DER: `anchor_certs` of a profile of Apple's service, or what an MDM payload pins.
+    pub fn only(anchors: &[Vec<u8>]) -> Self {
+        Self { anchors: anchors.to_vec(), only: true }
     }
 
     /// Adds every certificate of a PEM text, for example a server's own CA.
@@ -50,7 +57,9 @@ impl Trust {
     /// The client side of TLS with these anchors; `identity` is offered where the server asks.
     pub(crate) fn tls(&self, identity: Option<&Identity>) -> Result<ClientConfig> {
         let mut roots = RootCertStore::empty();
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        if !self.only {
+            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        }
         for anchor in &self.anchors {
             roots
                 .add(CertificateDer::from(anchor.clone()))
@@ -75,7 +84,7 @@ impl Trust {
 }
 
 /// An answer, read to its end.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// HTTP status.
     pub status: u16,
@@ -94,6 +103,45 @@ impl Answer {
         value.trim().to_ascii_lowercase()
     }
 
+    /// `Set-Cookie`, `Location` and the like: a header's text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// What a 403 says to the device: a JSON or property list with `code`, by its Content-Type (Apple, "ErrorCode…").
+    pub fn code(&self) -> Option<Code> {
+        if self.status != 403 {
+            return None;
+        }
+        match self.content_type().as_str() {
+            "application/json" => {
+                let body: serde_json::Value = serde_json::from_slice(&self.body).ok()?;
+                let text = |value: Option<&serde_json::Value>| value.and_then(|text| text.as_str()).map(str::to_owned);
+                let details = body.get("details").and_then(|details| details.as_object());
+                let details = details.into_iter().flatten();
+                Some(Code {
+                    code: text(body.get("code"))?,
+                    description: text(body.get("description")),
+                    message: text(body.get("message")),
+                    details: details.filter_map(|(key, value)| Some((key.clone(), text(Some(value))?))).collect(),
+                })
+            }
+            "application/xml" | "text/xml" | "application/x-plist" => {
+                let body = crate::plist::parse(&self.body).ok()?;
+                let details = body.get("details").into_iter().flat_map(|details| details.entries());
+                Some(Code {
+                    code: body.text("code")?.to_owned(),
+                    description: body.text("description").map(str::to_owned),
+                    message: body.text("message").map(str::to_owned),
+                    details: details
+                        .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+                        .collect(),
+                })
+            }
+            _ => None,
+        }
+    }
+
     /// An error that says what the server answered.
     pub fn refused(&self, url: &str) -> Error {
         let start = self.body.get(..self.body.len().min(300)).unwrap_or_default();
@@ -103,6 +151,19 @@ impl Answer {
             text: String::from_utf8_lossy(start).into_owned(),
         }
     }
+}
+
+/// The keys of a 403 that devices understand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Code {
+    /// `code`, such as `com.apple.softwareupdate.required`.
+    pub code: String,
+    /// `description`, for the log.
+    pub description: Option<String>,
+    /// `message`, for the person.
+    pub message: Option<String>,
+    /// The strings of `details`.
+    pub details: std::collections::BTreeMap<String, String>,
 }
 
 fn without_query(url: &str) -> &str {

@@ -3,13 +3,14 @@
 //!
 //! Source: Apple, "TopLevel", "CommonPayloadKeys", "MDM" (`com.apple.mdm`), "SCEP" (`com.apple.security.scep`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::acme::{self, Acme};
 use crate::error::{Error, Result};
 use crate::hardware::{Attestation, Family, Hardware, Version};
+use crate::identity::IdentityPayload;
 use crate::plist::{self, Value};
-use crate::{scep, signature};
+use crate::{acme_client, scep, signature};
 
 /// Where a profile is to be installed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,6 +176,35 @@ pub struct Mdm {
     pub check_out_when_removed: bool,
     /// Whether `com.apple.mdm.per-user-connections` is among the `ServerCapabilities`.
     pub per_user_connections: bool,
+    /// Whether `com.apple.mdm.bootstraptoken` is among the `ServerCapabilities`.
+    pub bootstrap_token: bool,
+    /// `AccessRights`.
+    pub access_rights: Option<i64>,
+    /// `EnrollmentMode`.
+    pub enrollment_mode: Option<String>,
+    /// `AssignedManagedAppleID`.
+    pub assigned_managed_apple_id: Option<String>,
+    /// `RequiredAppIDForMDM`.
+    pub required_app: Option<i64>,
+}
+
+impl Mdm {
+    /// What an update of the profile may not change (Apple, "MDM": the keys that say so).
+    pub(crate) fn immutable_differs(&self, new: &Self) -> Option<&'static str> {
+        let rights = |mdm: &Self| mdm.access_rights.unwrap_or_default();
+        [
+            ("ServerURL", self.server_url != new.server_url),
+            ("CheckInURL", self.check_in_url != new.check_in_url),
+            ("Topic", self.topic != new.topic),
+            ("EnrollmentMode", self.enrollment_mode != new.enrollment_mode),
+            ("AssignedManagedAppleID", self.assigned_managed_apple_id != new.assigned_managed_apple_id),
+            ("RequiredAppIDForMDM", self.required_app != new.required_app),
+            ("ServerCapabilities", self.per_user_connections != new.per_user_connections),
+            ("AccessRights", rights(new) & !rights(self) != 0),
+        ]
+        .into_iter()
+        .find_map(|(key, differs)| differs.then_some(key))
+    }
 }
 
 /// An enrollment profile, ready to be followed.
@@ -184,10 +214,14 @@ pub struct EnrollmentProfile {
     pub profile: Profile,
     /// The MDM payload.
     pub mdm: Mdm,
-    /// What the SCEP payload asks.
-    pub scep: scep::Request,
+    /// What the identity payload asks.
+    pub identity: IdentityPayload,
     /// Certificates that the device trusts from now on, DER.
     pub anchors: Vec<Vec<u8>>,
+    /// The certificates of `ServerURLPinningCertificateUUIDs`, DER; empty where nothing is pinned.
+    pub server_pins: Vec<Vec<u8>>,
+    /// The certificates of `CheckInURLPinningCertificateUUIDs`, DER; empty where nothing is pinned.
+    pub check_in_pins: Vec<Vec<u8>>,
     /// Whether the profile was signed.
     pub signed: bool,
 }
@@ -205,21 +239,55 @@ pub fn read_enrollment(bytes: &[u8], device: &Situation) -> Result<EnrollmentPro
     let identity = mdm.keys.text("IdentityCertificateUUID");
     let identity = profile.payloads.iter().find(|payload| Some(payload.uuid.as_str()) == identity);
     let identity = identity.ok_or_else(|| wrong("IdentityCertificateUUID names no payload of this profile"))?;
-    if identity.kind != "com.apple.security.scep" {
-        return Err(wrong("this device can only follow a SCEP identity"));
-    }
-    let scep = scep_payload(&identity.keys)?;
-    let mdm = mdm_payload(&mdm.keys, device)?;
+    let identity = match identity.kind.as_str() {
+        "com.apple.security.scep" => IdentityPayload::Scep(scep_payload(&identity.keys)?),
+        acme::PAYLOAD_TYPE => {
+            let acme = acme::check(&identity.keys, device).map_err(|refusal| Error::Profile(refusal.text))?;
+            let subject = subject(&identity.keys).ok_or_else(|| wrong("com.apple.security.acme: Subject"))?;
+            IdentityPayload::Acme(acme_client::Request { acme, subject })
+        }
+        other => return Err(wrong(&format!("this device follows no identity of type {other}"))),
+    };
+    let mdm_keys = &mdm.keys;
+    let mdm = mdm_payload(mdm_keys, device)?;
     let mut anchors = Vec::new();
+    let mut by_uuid = BTreeMap::new();
     for kind in ["com.apple.security.root", "com.apple.security.pem", "com.apple.security.pkcs1"] {
         for payload in of_type(kind) {
             let data = payload.keys.get("PayloadContent").and_then(Value::as_data);
             let data = data.ok_or_else(|| wrong("a certificate payload without PayloadContent"))?;
             let certificate = openssl::x509::X509::from_der(data).or_else(|_| openssl::x509::X509::from_pem(data))?;
             anchors.push(certificate.to_der()?);
+            by_uuid.insert(payload.uuid.clone(), certificate.to_der()?);
         }
     }
-    Ok(EnrollmentProfile { profile, mdm, scep, anchors, signed })
+    let pins = |key: &str| {
+        let named = mdm_keys.get(key).and_then(Value::as_array).unwrap_or_default().iter();
+        named
+            .map(|uuid| uuid.as_str().and_then(|uuid| by_uuid.get(uuid)).cloned())
+            .collect::<Option<Vec<_>>>()
+            .ok_or_else(|| wrong(&format!("{key} names no certificate payload of this profile")))
+    };
+    let (server_pins, check_in_pins) =
+        (pins("ServerURLPinningCertificateUUIDs")?, pins("CheckInURLPinningCertificateUUIDs")?);
+    Ok(EnrollmentProfile { profile, mdm, identity, anchors, server_pins, check_in_pins, signed })
+}
+
+/// Whether these bytes are a profile with an MDM payload.
+pub(crate) fn is_enrollment(bytes: &[u8]) -> bool {
+    let opened = signature::open_profile(bytes).ok();
+    let read = opened.and_then(|opened| read(&plist::parse(&opened.content).ok()?).ok());
+    read.is_some_and(|profile| profile.payloads.iter().any(|payload| payload.kind == "com.apple.mdm"))
+}
+
+/// `Subject` of a SCEP or ACME payload; `None` where it is malformed.
+fn subject(keys: &Value) -> Option<Vec<Vec<(String, String)>>> {
+    let pair = |pair: &Value| match pair.as_array()? {
+        [kind, value] => Some((kind.as_str()?.to_owned(), value.as_str()?.to_owned())),
+        _ => None,
+    };
+    let rdns = keys.get("Subject").and_then(Value::as_array).unwrap_or_default();
+    rdns.iter().map(|rdn| rdn.as_array()?.iter().map(pair).collect()).collect()
 }
 
 fn mdm_payload(keys: &Value, device: &Situation) -> Result<Mdm> {
@@ -236,6 +304,8 @@ fn mdm_payload(keys: &Value, device: &Situation) -> Result<Mdm> {
                 return Err(wrong("EnrollmentMode BYOD and AssignedManagedAppleID are required in User Enrollment"));
             }
         }
+        // Apple allows the key here and demands it nowhere.
+        (false, None) if keys.text("EnrollmentMode") == Some("ADDE") => {}
         (false, rights) => {
             let rights = rights.and_then(Value::as_integer).unwrap_or_default();
             let needs = |right: i64, other: i64| rights & right == 0 || rights & other != 0;
@@ -246,15 +316,19 @@ fn mdm_payload(keys: &Value, device: &Situation) -> Result<Mdm> {
     }
     let flag = |key: &str| keys.get(key).and_then(Value::as_boolean).unwrap_or_default();
     let capabilities = keys.get("ServerCapabilities").and_then(Value::as_array).unwrap_or_default();
+    let capable = |name: &str| capabilities.iter().any(|capability| capability.as_str() == Some(name));
     Ok(Mdm {
         topic,
         server_url,
         check_in_url,
         sign_message: flag("SignMessage"),
         check_out_when_removed: flag("CheckOutWhenRemoved"),
-        per_user_connections: capabilities
-            .iter()
-            .any(|capability| capability.as_str() == Some("com.apple.mdm.per-user-connections")),
+        per_user_connections: capable("com.apple.mdm.per-user-connections"),
+        bootstrap_token: capable("com.apple.mdm.bootstraptoken"),
+        access_rights: keys.get("AccessRights").and_then(Value::as_integer),
+        enrollment_mode: keys.text("EnrollmentMode").map(str::to_owned),
+        assigned_managed_apple_id: keys.text("AssignedManagedAppleID").map(str::to_owned),
+        required_app: keys.get("RequiredAppIDForMDM").and_then(Value::as_integer),
     })
 }
 
@@ -267,21 +341,11 @@ fn scep_payload(keys: &Value) -> Result<scep::Request> {
     }
     let size = content.get("Keysize").map_or(Some(1024), Value::as_integer);
     let key_size = size.and_then(|size| u32::try_from(size).ok()).filter(|size| [1024, 2048, 4096].contains(size));
-    let mut subject = Vec::new();
-    for rdn in content.get("Subject").and_then(Value::as_array).unwrap_or_default() {
-        let mut pairs = Vec::new();
-        for pair in rdn.as_array().unwrap_or_default() {
-            let [kind, value] = pair.as_array().unwrap_or_default() else { return Err(wrong("Subject")) };
-            let (Some(kind), Some(value)) = (kind.as_str(), value.as_str()) else { return Err(wrong("Subject")) };
-            pairs.push((kind.to_owned(), value.to_owned()));
-        }
-        subject.push(pairs);
-    }
     Ok(scep::Request {
         url,
         name: content.text("Name").map(str::to_owned),
         challenge: content.text("Challenge").map(str::to_owned),
-        subject,
+        subject: subject(content).ok_or_else(|| wrong("Subject"))?,
         key_size: key_size.ok_or_else(|| wrong("Keysize is 1024, 2048 or 4096"))?,
         fingerprint: content.get("CAFingerprint").and_then(Value::as_data).map(<[u8]>::to_vec),
         key: None,

@@ -305,7 +305,7 @@ fn certificate_request(request: &Request, key: &PKey<Private>) -> Result<Vec<u8>
     Ok(request.to_der()?)
 }
 
-fn name(subject: &[Vec<(String, String)>]) -> Result<Name> {
+pub(crate) fn name(subject: &[Vec<(String, String)>]) -> Result<Name> {
     let mut rdns = Vec::new();
     for rdn in subject {
         let mut set = SetOfVec::new();

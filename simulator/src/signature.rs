@@ -31,7 +31,7 @@ use crate::error::{Error, Result};
 pub struct Identity {
     /// The certificate.
     pub certificate: X509,
-    /// Its RSA key.
+    /// Its key: RSA from SCEP, RSA or an elliptic curve from ACME.
     pub key: PKey<Private>,
 }
 
@@ -69,6 +69,14 @@ impl Digest {
         match self {
             Self::Sha1 => rfc5912::SHA_1_WITH_RSA_ENCRYPTION,
             Self::Sha256 => rfc5912::SHA_256_WITH_RSA_ENCRYPTION,
+        }
+    }
+
+    fn with_ecdsa(self) -> ObjectIdentifier {
+        match self {
+            // ecdsa-with-SHA1 (RFC 3279 section 2.2.3).
+            Self::Sha1 => ObjectIdentifier::new_unwrap("1.2.840.10045.4.1"),
+            Self::Sha256 => rfc5912::ECDSA_WITH_SHA_256,
         }
     }
 }
@@ -110,8 +118,21 @@ pub fn sign(
     style: Style,
     extra: Vec<Attribute>,
 ) -> Result<Vec<u8>> {
+    sign_with(identity, content, attached, style, extra, &[], None)
+}
+
+/// As [`sign`], with more certificates for the reader and a signingTime of choice (seconds since 1970).
+pub(crate) fn sign_with(
+    identity: &Identity,
+    content: &[u8],
+    attached: bool,
+    style: Style,
+    extra: Vec<Attribute>,
+    chain: &[X509],
+    signing_time: Option<i64>,
+) -> Result<Vec<u8>> {
     let digest = openssl::hash::hash(style.digest.openssl(), content)?;
-    let now = time::OffsetDateTime::now_utc().unix_timestamp();
+    let now = signing_time.unwrap_or_else(|| time::OffsetDateTime::now_utc().unix_timestamp());
     let now = std::time::Duration::from_secs(u64::try_from(now).unwrap_or_default());
     let mut attributes = SetOfVec::new();
     attributes.insert(attribute(rfc5911::ID_CONTENT_TYPE, Any::encode_from(&rfc5911::ID_DATA)?)?)?;
@@ -126,7 +147,18 @@ pub fn sign(
 
     let certificate = x509_cert::Certificate::from_der(&identity.certificate.to_der()?)?;
     let digest_alg = algorithm(style.digest.oid(), style.null_parameters);
-    let signature_oid = if style.plain_rsa { rfc5912::RSA_ENCRYPTION } else { style.digest.with_rsa() };
+    let signature_algorithm = if identity.key.id() == openssl::pkey::Id::EC {
+        // RFC 5754 section 3.3: no parameters.
+        algorithm(style.digest.with_ecdsa(), false)
+    } else if style.plain_rsa {
+        algorithm(rfc5912::RSA_ENCRYPTION, style.null_parameters)
+    } else {
+        algorithm(style.digest.with_rsa(), style.null_parameters)
+    };
+    let mut included = vec![CertificateChoices::Certificate(certificate.clone())];
+    for authority in chain {
+        included.push(CertificateChoices::Certificate(x509_cert::Certificate::from_der(&authority.to_der()?)?));
+    }
     let info = SignerInfo {
         version: CmsVersion::V1,
         sid: SignerIdentifier::IssuerAndSerialNumber(IssuerAndSerialNumber {
@@ -135,7 +167,7 @@ pub fn sign(
         }),
         digest_alg: digest_alg.clone(),
         signed_attrs: Some(attributes),
-        signature_algorithm: algorithm(signature_oid, style.null_parameters),
+        signature_algorithm,
         signature: OctetString::new(signature)?,
         unsigned_attrs: None,
     };
@@ -147,7 +179,7 @@ pub fn sign(
             econtent_type: rfc5911::ID_DATA,
             econtent: if attached { Some(Any::encode_from(&content)?) } else { None },
         },
-        certificates: Some(CertificateSet(SetOfVec::try_from(vec![CertificateChoices::Certificate(certificate)])?)),
+        certificates: Some(CertificateSet(SetOfVec::try_from(included)?)),
         crls: None,
         signer_infos: SignerInfos(SetOfVec::try_from(vec![info])?),
     };
