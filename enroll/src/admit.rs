@@ -85,7 +85,7 @@ pub async fn authenticate(
     let pinned = pinned(tx, arrival.certificate).await?;
     let mut record = store::issuance::by_certificate(tx, arrival.certificate.fingerprint()).await?;
     if record.is_none() && pinned.is_none() {
-        record = external::open_record(tx, arrival, now).await?;
+        record = external::open_record(tx, arrival.certificate, arrival.external_issuer, now).await?;
     }
     let serial = message.serial_number.as_deref();
     let same_serial = match serial {

@@ -1,6 +1,7 @@
 //! What can go wrong on the way into management.
 
 use mdm_core::crypto::cms_sign::SignError;
+use mdm_core::crypto::machine_info::MachineInfoError;
 use mdm_core::enrollment::Door;
 use policy::reason::ReasonCode;
 use store::Busy;
@@ -47,6 +48,42 @@ pub enum Error {
     /// The server is a pilot: account-driven enrollment would send people's passwords where nobody vouches for the server.
     #[error("this server is a pilot (trust.pilot): account-driven enrollment needs a certificate from a CA")]
     PilotAccount,
+    /// The list of Apple's devices could not be read.
+    #[error(transparent)]
+    Ade(#[from] ade::Error),
+    /// A sign-in could not begin or end.
+    #[error(transparent)]
+    SignIn(#[from] signin::Error),
+    /// A device's MachineInfo is not to be believed (TH-52).
+    #[error(transparent)]
+    MachineInfo(#[from] MachineInfoError),
+    /// A MachineInfo that was signed too long ago, or in the future.
+    #[error("the MachineInfo was signed too far from now, by its own time")]
+    Stale,
+    /// A MachineInfo without `SERIAL` or `UDID`.
+    #[error("the MachineInfo has no SERIAL or no UDID")]
+    Unnamed,
+    /// The web view came without a MachineInfo.
+    #[error("the request has no x-apple-aspen-deviceinfo header that can be read")]
+    NoDeviceInfo,
+    /// No server of Apple Business or School Manager lists the serial number.
+    #[error("no server of Apple Business Manager or Apple School Manager lists this serial number")]
+    NotListed,
+    /// No operator has approved the serial number (TH-50).
+    #[error("no operator has approved this serial number (require is approval)")]
+    NotApproved,
+    /// The device asks for its profile without the sign-in that the door wants.
+    #[error("a person must sign in: the device's profile at Apple needs configuration_web_url")]
+    SignInNeeded,
+    /// Nobody signed in, or for something else (TH-54).
+    #[error("nobody signed in for this, or the sign-in is over")]
+    NotSignedIn,
+    /// The serial number had its profiles for this hour (TH-52).
+    #[error("this serial number was given as many profiles as it may have in an hour")]
+    TooOften,
+    /// The system is too old, and the device can't be told to update.
+    #[error("the system is older than minimum_os, and the device can't be told to update")]
+    TooOld,
     /// No usable push certificate is stored, so an enrolled device could never be woken.
     #[error("no push certificate is stored, so no device can enroll yet: upload one first")]
     NoPushCertificate,
@@ -69,6 +106,16 @@ impl Error {
             Self::Topic => Some("other_topic"),
             Self::AccountToken => Some("account_token_revoked"),
             Self::DoorClosed(_) => Some("door_closed"),
+            Self::MachineInfo(error) => Some(error.code()),
+            Self::Stale => Some("machine_info_stale"),
+            Self::Unnamed => Some("machine_info_unnamed"),
+            Self::NoDeviceInfo => Some("machine_info_missing"),
+            Self::NotListed => Some("serial_not_listed"),
+            Self::NotApproved => Some("serial_not_approved"),
+            Self::SignInNeeded => Some("sign_in_needed"),
+            Self::NotSignedIn => Some("not_signed_in"),
+            Self::TooOften => Some("too_often"),
+            Self::TooOld => Some("system_too_old"),
             Self::IdentityRefused(_, reason) => Some(reason.as_str()),
             Self::PilotFull(_) => Some("pilot_full"),
             Self::PilotAccount => Some("pilot_account"),
@@ -85,6 +132,8 @@ impl Busy for Error {
             Self::Commands(e) => e.is_busy(),
             Self::Issuer(e) => e.is_busy(),
             Self::Policy(e) => e.is_busy(),
+            Self::Ade(e) => e.is_busy(),
+            Self::SignIn(e) => e.is_busy(),
             _ => false,
         }
     }

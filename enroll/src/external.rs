@@ -4,13 +4,15 @@
 //! open. There is no trust for whoever comes first (TH-02, TH-05).
 
 use issuer::admission::names;
+use mdm_core::certificate::Certificate;
 use mdm_core::enrollment::Door;
+use mdm_core::ids::Fingerprint;
 use mdm_core::time::Timestamp;
 use store::Tx;
-use store::issuance::{Flow, Issuance};
+use store::issuance::{Flow, Issuance, Purpose, State};
 
 use crate::door::{self, Settings};
-use crate::{Arrival, Error};
+use crate::Error;
 
 /// More names than a certificate for one device has.
 const MOST_NAMES: usize = 16;
@@ -28,9 +30,14 @@ pub(crate) fn door_of(flow: Flow) -> Option<Door> {
 }
 
 /// The open record that this certificate fulfils, where there is exactly one.
-pub(crate) async fn open_record(tx: &mut Tx, arrival: &Arrival<'_>, now: Timestamp) -> Result<Option<Issuance>, Error> {
-    let Some(issuer) = arrival.external_issuer else { return Ok(None) };
-    let mut names = names(arrival.certificate);
+pub(crate) async fn open_record(
+    tx: &mut Tx,
+    certificate: &Certificate,
+    external_issuer: Option<Fingerprint>,
+    now: Timestamp,
+) -> Result<Option<Issuance>, Error> {
+    let Some(issuer) = external_issuer else { return Ok(None) };
+    let mut names = names(certificate);
     names.truncate(MOST_NAMES);
     let Some(record) = issuer::issuance::open_acme_record(tx, &names, now).await? else { return Ok(None) };
     let settings = settings_of(tx, &record).await?;
@@ -39,6 +46,28 @@ pub(crate) async fn open_record(tx: &mut Tx, arrival: &Arrival<'_>, now: Timesta
         .acme
         .is_some_and(|acme| acme.issuers.is_empty() || acme.issuers.iter().any(|sha256| *sha256 == issuer.to_string()));
     Ok(accepted.then_some(record))
+}
+
+/// The record by which a certificate renews an enrollment, where it was not used yet: it was issued here, or it came from an
+/// ACME server and fulfils an open record now. For a certificate that shows itself in another message than `Authenticate`.
+///
+/// `external_issuer` is the configured CA that itself signed the certificate.
+pub async fn renewing(
+    tx: &mut Tx,
+    certificate: &Certificate,
+    external_issuer: Option<Fingerprint>,
+    now: Timestamp,
+) -> Result<Option<Issuance>, Error> {
+    let renews = |record: &Issuance| record.purpose == Purpose::Renewal;
+    if let Some(record) = store::issuance::by_certificate(tx, certificate.fingerprint()).await? {
+        return Ok(Some(record).filter(|record| renews(record) && record.state == State::Issued));
+    }
+    let open = open_record(tx, certificate, external_issuer, now).await?.filter(renews);
+    let Some(record) = open else { return Ok(None) };
+    if !issuer::issuance::fulfil_acme(tx, &record, certificate, now).await? {
+        return Ok(None);
+    }
+    Ok(store::issuance::get(tx, record.id).await?)
 }
 
 /// The settings of the door that a record's enrollment came or comes in by.

@@ -2,6 +2,7 @@
 //!
 //! Nothing here is said to an enrolled device, so the usual status codes may be used. A code never gets into a log.
 
+mod ade;
 mod link;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -11,14 +12,14 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 
 use crate::{Error, Shared, page, trust};
 
 /// What a device takes a configuration profile by.
 pub const PROFILE_TYPE: &str = "application/x-apple-aspen-config";
 
-/// The routes below `/enroll` and `/trust`, for the device listener. Expects `ConnectInfo<SocketAddr>` with the client's own
+/// The routes below `/enroll`, `/ade` and `/trust`, for the device listener. Expects `ConnectInfo<SocketAddr>` with the client's own
 /// address on each request; without it all clients share one limit.
 pub fn router(shared: Shared) -> Router {
     // HEAD must not be answered by the handler of GET: it would use the link up.
@@ -26,6 +27,11 @@ pub fn router(shared: Shared) -> Router {
     let limited = Router::new()
         .route("/enroll/{code}", get(link::show_link))
         .route("/enroll/{code}/profile", fetch)
+        .route("/enroll/{code}/sign-in", get(link::sign_in))
+        .route("/enroll/signed-in", get(link::signed_in))
+        .route("/ade/enroll", post(ade::enroll))
+        .route("/ade/web", get(ade::web))
+        .route("/ade/signed-in", get(ade::signed_in))
         .route("/trust", get(trust::show_trust))
         .route("/trust/profile", get(trust::trust_profile))
         .route("/trust/anchors", get(trust::anchor_certificates))
@@ -41,6 +47,20 @@ pub fn router(shared: Shared) -> Router {
 async fn style() -> Response {
     let headers = [(header::CONTENT_TYPE, "text/css; charset=utf-8")];
     (headers, include_str!("style.css")).into_response()
+}
+
+/// 303 to a page of ours, with a cookie.
+pub(crate) fn see_other(location: &str, set_cookie: &str) -> Response {
+    let mut response = StatusCode::SEE_OTHER.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::LOCATION, cookie(location));
+    headers.append(header::SET_COOKIE, cookie(set_cookie));
+    response
+}
+
+/// The value of a header that was made here, of visible ASCII.
+fn cookie(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).expect("a URL or a cookie of ours is visible ASCII")
 }
 
 pub(crate) fn download(bytes: Vec<u8>, name: &str) -> Response {

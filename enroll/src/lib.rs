@@ -4,6 +4,7 @@
 //! challenge; the certificate issued for it is what `Authenticate` is believed for (TH-02). No authorization here rests on a
 //! User-Agent (TH-51).
 
+mod ade;
 pub mod admit;
 pub mod door;
 mod error;
@@ -23,6 +24,8 @@ use std::time::Duration;
 
 use issuer::scep::CurrentAuthority;
 use mdm_core::certificate::Certificate;
+use mdm_core::crypto::machine_info::DeviceAuthorities;
+use mdm_core::enrollment::Door;
 use mdm_core::random::Random;
 use mdm_core::rate::{Buckets, Rate};
 use mdm_core::time::{Clock, Timestamp};
@@ -31,6 +34,7 @@ use url::Url;
 
 pub use admit::{Admitted, Arrival, Continues, authenticate};
 pub use error::Error;
+pub use external::renewing;
 pub use http::router;
 pub use identity::{ChosenIdentity, DeviceFacts};
 pub use offer::{Offer, Visitor, offer, refused};
@@ -66,6 +70,8 @@ pub struct Settings {
     pub use_development_apns: bool,
     /// How long a SCEP challenge is good for; at most an hour.
     pub challenge_life: Duration,
+    /// How far the signing time of a MachineInfo, where it has one, may be away from now.
+    pub machine_info_skew: Duration,
     /// How often one address may ask for pages and profiles.
     pub per_ip: Rate,
 }
@@ -73,6 +79,9 @@ pub struct Settings {
 impl Settings {
     /// 30 requests at once from one address, one more every two seconds.
     pub const DEFAULT_PER_IP: Rate = Rate { burst: 30, per_second: 0.5 };
+
+    /// A device's clock may be a day wrong.
+    pub const DEFAULT_MACHINE_INFO_SKEW: Duration = Duration::from_hours(24);
 
     /// Whether devices need anchors before they can trust this server. Anchors of a public CA are for pins only.
     pub fn gives_anchors(&self) -> bool {
@@ -93,8 +102,14 @@ pub struct Shared {
     pub settings: Arc<Settings>,
     /// Who signs profiles, as it is now: its certificate is renewed while the server runs.
     pub authority: CurrentAuthority,
+    /// How people sign in.
+    pub sign_in: signin::Context,
+    /// Who certifies devices in the factory.
+    pub device_authorities: Arc<DeviceAuthorities>,
     /// Who asked how often.
     pub asked: Arc<Buckets<IpAddr>>,
+    /// How often it was written as an event that somebody was turned away; the log has all of them.
+    pub turned_away: Arc<Buckets<Door>>,
 }
 
 impl Shared {

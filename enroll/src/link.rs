@@ -63,6 +63,8 @@ pub struct NewLink {
     pub note: String,
     /// Put on each enrollment that comes by it.
     pub label: Option<Label>,
+    /// A person signs in before the profile is given out.
+    pub sign_in: bool,
     /// How often a profile may be fetched: 1 to [`MOST_USES`].
     pub max_uses: u32,
     /// How long it lives: at most [`LONGEST`].
@@ -123,6 +125,7 @@ pub async fn create(
         expected_udid: expected_udid.map(Udid::into_string),
         managed_apple_account: account,
         label: new.label.clone().map(Label::into_string),
+        sign_in: new.sign_in,
         max_uses: i64::from(new.max_uses),
         uses: 0,
         expires_at: now.plus(new.ttl).0,
@@ -194,11 +197,11 @@ pub(crate) async fn look(tx: &mut Tx, code: &str, now: Timestamp) -> Result<Opti
 
 /// Takes one use of the link, or the one taken before once more. Whoever calls opens an issuance record in the same
 /// transaction. `None`: there is no such link.
-pub(crate) async fn take(tx: &mut Tx, code: &str, now: Timestamp) -> Result<Option<(Row, Standing)>, Error> {
-    let Some(row) = store::links::find(tx, code_hash(code)).await? else { return Ok(None) };
-    let id = LinkId(row.id);
+pub(crate) async fn take(tx: &mut Tx, id: LinkId, now: Timestamp) -> Result<Option<(Row, Standing)>, Error> {
     store::links::lock(tx, id).await?;
-    let Some((row, standing)) = look(tx, code, now).await? else { return Ok(None) };
+    let Some(row) = store::links::get(tx, id).await? else { return Ok(None) };
+    let newest = store::links::newest_issuance(tx, id).await?;
+    let standing = standing(&row, newest.as_ref(), now);
     match standing {
         Standing::Ready if !store::links::take_use(tx, id, now).await? => return Ok(Some((row, Standing::UsedUp))),
         Standing::Again => {
@@ -229,6 +232,7 @@ mod tests {
             expected_udid: None,
             managed_apple_account: None,
             label: None,
+            sign_in: false,
             max_uses,
             uses,
             expires_at: 1_000_000_000,
@@ -265,6 +269,7 @@ mod tests {
             kind: LinkKind::Device { expected_serial: None, expected_udid: None },
             note: String::new(),
             label: None,
+            sign_in: false,
             max_uses: 1,
             ttl: LONGEST,
             created_by: "test".into(),

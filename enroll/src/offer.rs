@@ -5,6 +5,7 @@ use mdm_core::enrollment::{Door, EnrollmentKind};
 use mdm_core::ids::{EnrollmentId, IssuanceId, Label, LinkId, Udid};
 use mdm_core::profile::acme::{AcmeKeys, AcmePayload, SubjectAltName};
 use mdm_core::profile::mdm::Mode;
+use mdm_core::rate::Rate;
 use mdm_core::time::Timestamp;
 use policy::facts::FactName;
 use policy::gate::Open;
@@ -308,6 +309,11 @@ pub async fn refused(shared: &Shared, door: Door, serial_number: Option<&str>, e
     let Some(reason) = error.refusal() else { return };
     let why = error.to_string();
     tracing::warn!(door = %door, reason, why, serial_number, "no enrollment profile was given out");
+    // The log has them all; the database must not be filled by strangers.
+    const EVENTS: Rate = Rate { burst: 60, per_second: 0.1 };
+    if !shared.turned_away.take(door, EVENTS, shared.clock.now()) {
+        return;
+    }
     let written = async {
         let mut tx = shared.store.begin().await?;
         let event = NewEvent {

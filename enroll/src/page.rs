@@ -34,8 +34,8 @@ pub(crate) fn frame(settings: &Settings, title: &str, body: Markup) -> Markup {
 }
 
 /// The page of a link that can be used.
-/// `fetch` is the path of its profile, and `url` the whole link, for the QR code.
-pub(crate) fn link(settings: &Settings, row: &Row, fetch: &str, url: &str) -> Markup {
+/// `path` is that of the link, `url` the whole of it, for the QR code. With `sign_in` a person signs in before the profile.
+pub(crate) fn link(settings: &Settings, row: &Row, path: &str, url: &str, sign_in: bool) -> Markup {
     let organization = &settings.organization;
     let user = row.kind == "user";
     let body = html! {
@@ -44,8 +44,12 @@ pub(crate) fn link(settings: &Settings, row: &Row, fetch: &str, url: &str) -> Ma
             "This link enrolls " strong { @if row.max_uses == 1 { "one iPhone, iPad or Mac" } @else { "an iPhone, iPad or Mac" } }
             " in device management by " (organization) ". Open it on the device that you want to enroll."
         }
-        form method="post" action=(fetch) {
-            button type="submit" { "Download the profile" }
+        @if sign_in {
+            p { a.button href=(format!("{path}/sign-in")) { "Sign in and download the profile" } }
+        } @else {
+            form method="post" action=(format!("{path}/profile")) {
+                button type="submit" { "Download the profile" }
+            }
         }
         p.fine {
             "The link works until " (readable(Timestamp(row.expires_at)))
@@ -145,6 +149,20 @@ pub(crate) fn failed(settings: &Settings) -> Markup {
         settings,
         "The server is not ready",
         "Something is wrong on our side, not with your device. The link is not used up: try again in some minutes, or tell the person who gave it to you.",
+    )
+}
+
+/// A device of Automated Device Enrollment, in its web view, gets nothing.
+pub(crate) fn turned_away(settings: &Settings) -> Markup {
+    message(settings, "This device can't be enrolled now", "Ask your organization's administrator, then try again.")
+}
+
+/// A sign-in that is over, or was for something else.
+pub(crate) fn not_signed_in(settings: &Settings) -> Markup {
+    message(
+        settings,
+        "Please sign in again",
+        "The sign-in is over. Open the enrollment link once more. It is not used up.",
     )
 }
 

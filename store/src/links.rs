@@ -23,6 +23,8 @@ pub struct Row {
     pub managed_apple_account: Option<String>,
     /// The label that each enrollment gets.
     pub label: Option<String>,
+    /// A person signs in before the profile is given out.
+    pub sign_in: bool,
     /// How often a profile may be fetched by it.
     pub max_uses: i64,
     /// How often one was.
@@ -45,6 +47,7 @@ from_row!(Row {
     expected_udid,
     managed_apple_account,
     label,
+    sign_in,
     max_uses,
     uses,
     expires_at,
@@ -56,7 +59,7 @@ from_row!(Row {
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT id, kind, note, expected_serial, expected_udid, managed_apple_account, label, max_uses, uses, \
+            "SELECT id, kind, note, expected_serial, expected_udid, managed_apple_account, label, sign_in, max_uses, uses, \
              expires_at, revoked_at, created_by, created_at FROM enrollment_link ",
             $rest
         )
@@ -66,11 +69,11 @@ macro_rules! select {
 /// Stores a link under the hash of its code. `uses` and `revoked_at` of the row are not read.
 pub async fn insert(tx: &mut Tx, link: &Row, code_sha256: [u8; 32]) -> Result<()> {
     const INSERT: &str = "INSERT INTO enrollment_link (id, code_sha256, kind, note, expected_serial, expected_udid, \
-        managed_apple_account, label, max_uses, expires_at, created_by, created_at) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+        managed_apple_account, label, max_uses, expires_at, created_by, created_at, sign_in) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
     run!(tx, c => sqlx::query(INSERT).bind(link.id).bind(code_sha256.to_vec()).bind(&link.kind).bind(&link.note)
         .bind(&link.expected_serial).bind(&link.expected_udid).bind(&link.managed_apple_account).bind(&link.label)
-        .bind(link.max_uses).bind(link.expires_at).bind(&link.created_by).bind(link.created_at)
+        .bind(link.max_uses).bind(link.expires_at).bind(&link.created_by).bind(link.created_at).bind(link.sign_in)
         .execute(c).await.map(drop))?;
     Ok(())
 }

@@ -32,7 +32,7 @@ pub enum DeviceSignature {
     /// That of a certificate that Apple builds into devices.
     #[default]
     Apple,
-    /// Anybody's, or none: the person's sign-in is what lets the device in. What the device says of itself is then not proven.
+    /// Anybody's, if it is whole: the person's sign-in is what lets the device in. What the device says of itself is not proven.
     Any,
 }
 

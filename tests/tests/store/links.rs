@@ -14,6 +14,7 @@ fn row() -> Row {
         expected_udid: None,
         managed_apple_account: None,
         label: Some("lab".to_owned()),
+        sign_in: true,
         max_uses: 2,
         uses: 0,
         expires_at: at(60).0,
