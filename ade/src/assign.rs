@@ -212,7 +212,7 @@ impl Giver<'_, '_, '_> {
                     self.write(&batch, verdict).await?;
                 }
                 Err(fault) if !fault.is_about_the_request() => return Err(fault.into()),
-                Err(fault) if uuid.is_some() && (fault.says("PROFILE_NOT_FOUND") || fault.says("PROFILE_UUID")) => {
+                Err(fault) if uuid.is_some() && names_the_profile(&fault) => {
                     self.forget(uuid.unwrap_or_default()).await?;
                     self.write(&batch, |_| Done::Later).await?;
                 }
@@ -286,6 +286,11 @@ impl Giver<'_, '_, '_> {
             profile: device.profile_id,
         }
     }
+}
+
+/// Whether Apple does not know the profile (404, or a word for it) rather than one of the devices.
+fn names_the_profile(fault: &Fault) -> bool {
+    matches!(fault, Fault::Refused { status: 404, .. }) || fault.says("PROFILE_NOT_FOUND") || fault.says("PROFILE_UUID")
 }
 
 /// `first`, doubled with each attempt before, at most `longest`.

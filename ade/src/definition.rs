@@ -227,7 +227,9 @@ pub(crate) fn encode(definition: &Definition, settings: &Settings) -> Encoded {
         definition: &Definition { web_sign_in: false, ..definition.clone() },
     };
     let body = serde_json::to_value(&sent).expect("a struct of texts and truth values is JSON");
-    let sha256 = Sha256::digest(body.to_string()).to_vec();
+    // Of the struct, whose keys have an order of their own, whatever order a JSON value keeps.
+    let text = serde_json::to_vec(&sent).expect("a struct of texts and truth values is JSON");
+    let sha256 = Sha256::digest(text).to_vec();
     let anchors: Vec<Fingerprint> = settings.anchors.iter().map(Certificate::fingerprint).collect();
     Encoded { body, sha256, anchors: anchor_list(&anchors) }
 }

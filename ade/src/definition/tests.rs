@@ -44,12 +44,12 @@ fn full() -> Definition {
 /// Panics unless `written` is what `tests/golden/<name>.json` holds. `GOLDEN=write` stores it instead.
 fn same(name: &str, written: &serde_json::Value) {
     let path = format!("{}/tests/golden/{name}.json", env!("CARGO_MANIFEST_DIR"));
-    let written = serde_json::to_string_pretty(written).unwrap() + "\n";
     if std::env::var_os("GOLDEN").is_some_and(|v| v == "write") {
-        std::fs::write(&path, written).unwrap();
+        std::fs::write(&path, serde_json::to_string_pretty(written).unwrap() + "\n").unwrap();
         return;
     }
-    assert_eq!(written, std::fs::read_to_string(&path).unwrap(), "{name} is written differently");
+    let stored: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!(written, &stored, "{name} is written differently");
 }
 
 #[test]
