@@ -42,6 +42,10 @@ scopes! {
     PoliciesRead = "policies:read",
     /// Create, change, assign and delete ACME policies.
     PoliciesWrite = "policies:write",
+    /// Show how the enrollment doors are set.
+    DoorsRead = "doors:read",
+    /// Open, close and set enrollment doors.
+    DoorsWrite = "doors:write",
     /// Make, list and revoke enrollment links and invitations.
     LinksWrite = "links:write",
     /// List issuance records.
@@ -54,6 +58,10 @@ scopes! {
     PushCertsWrite = "push-certs:write",
     /// Make, list and revoke API tokens, never with more than the own scopes.
     TokensWrite = "tokens:write",
+    /// List servers, profiles and devices of Automated Device Enrollment.
+    AdeRead = "ade:read",
+    /// Make servers and put their tokens, write profiles, say which device gets which, vouch for devices.
+    AdeWrite = "ade:write",
     /// Read the log of events.
     EventsRead = "events:read",
 }

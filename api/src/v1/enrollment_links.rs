@@ -40,6 +40,8 @@ pub(crate) struct EnrollmentLink {
     /// Put on each enrollment that comes by it.
     #[serde(skip_serializing_if = "Option::is_none")]
     label: Option<String>,
+    /// A person signs in before the profile is given out.
+    sign_in: bool,
     /// How often a profile may be fetched.
     max_uses: i64,
     /// How often one was.
@@ -74,6 +76,7 @@ pub(crate) async fn shown(tx: &mut Tx, row: Row, now: Timestamp) -> Result<Enrol
         expected_udid: row.expected_udid,
         managed_apple_account: row.managed_apple_account,
         label: row.label,
+        sign_in: row.sign_in,
         max_uses: row.max_uses,
         uses: row.uses,
         created_at: When::ms(row.created_at),

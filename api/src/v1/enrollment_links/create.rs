@@ -39,6 +39,9 @@ pub(crate) struct NewEnrollmentLink {
     /// Put on each enrollment that comes by it.
     #[schema(value_type = Option<String>)]
     label: Option<Label>,
+    /// A person signs in on a web page before the profile is given out.
+    #[serde(default)]
+    sign_in: bool,
     /// How often a profile may be fetched, 1 to 10000; once where absent.
     #[schema(minimum = 1, maximum = 10_000)]
     max_uses: Option<u32>,
@@ -92,6 +95,7 @@ impl NewEnrollmentLink {
             kind,
             note: self.note,
             label: self.label,
+            sign_in: self.sign_in,
             max_uses: self.max_uses.unwrap_or(1),
             ttl: self.ttl_seconds.map_or(LONGEST, Duration::from_secs),
             created_by: created_by.to_owned(),
