@@ -30,8 +30,8 @@ use utoipa_axum::routes;
 
 pub use auth::{Access, DEFAULT_LIFE, Guard, Minted, Scope, Scopes, mint};
 pub use describe::openapi;
-pub use v1::trust::{AskTrust, CertificateOf, Devices, TrustFinding, TrustReport};
 pub use problem::{FieldError, Problem, Slug};
+pub use v1::trust::{AskTrust, CertificateOf, Devices, TrustFinding, TrustReport};
 
 /// Largest body where nothing else is said.
 const JSON_LIMIT: usize = 1024 * 1024;
@@ -53,6 +53,8 @@ pub struct Shared {
     pub commands: commands::Context,
     /// The policy engine.
     pub policy: policy::Context,
+    /// Apple's device service.
+    pub ade: ade::Context,
     /// How devices trust the server.
     pub trust: AskTrust,
     /// What the server says of itself.
@@ -99,7 +101,11 @@ fn row(access: impl Into<Access>, route: UtoipaMethodRouter<Shared>) -> Row {
 /// Every route of the operator edge, with what it asks for.
 fn table() -> Vec<Row> {
     use Scope as S;
-    use v1::{account_tokens, acme_policies, api_tokens, commands, enrollment_links, enrollments, events, invitations, issuance, push_certs};
+    use v1::{
+        account_tokens, acme_policies, api_tokens, commands, enrollment_links, enrollments, events, invitations,
+        issuance, push_certs,
+    };
+    use v1::{ade_devices, ade_profiles, ade_servers};
     vec![
         row(Access::Public, routes!(v1::openapi::show_openapi)),
         row(Access::Needs(None), routes!(v1::server::show_server)),
@@ -133,6 +139,9 @@ fn table() -> Vec<Row> {
         row(S::PoliciesWrite, routes!(acme_policies::assign::assign_acme_policy)),
         row(S::PoliciesWrite, routes!(acme_policies::unassign::unassign_acme_policy)),
         row(S::PoliciesRead, routes!(acme_policies::dry_run::dry_run)),
+        row(S::DoorsRead, routes!(v1::enrollment_doors::list::list_enrollment_doors)),
+        row(S::DoorsRead, routes!(v1::enrollment_doors::show::show_enrollment_door)),
+        row(S::DoorsWrite, routes!(v1::enrollment_doors::put::put_enrollment_door)),
         row(S::LinksWrite, routes!(enrollment_links::list::list_enrollment_links)),
         row(S::LinksWrite, routes!(enrollment_links::create::create_enrollment_link)),
         row(S::LinksWrite, routes!(enrollment_links::revoke::revoke_enrollment_link)),
@@ -143,9 +152,35 @@ fn table() -> Vec<Row> {
         row(S::IssuanceRead, routes!(v1::identities::list::list_identities)),
         row(S::CommandsDestructive, routes!(v1::identities::revoke::revoke_identity)),
         row(S::CommandsWrite, routes!(enrollments::renew::renew_identity)),
+        row(S::AdeRead, routes!(ade_servers::list::list_ade_servers)),
+        row(S::AdeRead, routes!(ade_servers::show::show_ade_server)),
+        row(S::AdeWrite, routes!(ade_servers::create::create_ade_server)),
+        row(S::AdeWrite, routes!(ade_servers::delete::delete_ade_server)),
+        row(S::AdeWrite, routes!(ade_servers::token::put_ade_token)),
+        row(S::AdeWrite, routes!(ade_servers::sync::sync_ade_server)),
+        row(S::AdeWrite, routes!(ade_servers::default_profile::put_default_profile)),
+        row(S::AdeRead, routes!(ade_servers::account_driven_show::show_discovery)),
+        row(S::AdeWrite, routes!(ade_servers::account_driven_put::put_discovery)),
+        row(S::AdeWrite, routes!(ade_servers::account_driven_delete::delete_discovery)),
+        row(S::AdeRead, routes!(ade_profiles::list::list_ade_profiles)),
+        row(S::AdeRead, routes!(ade_profiles::show::show_ade_profile)),
+        row(S::AdeWrite, routes!(ade_profiles::put::put_ade_profile)),
+        row(S::AdeWrite, routes!(ade_profiles::delete::delete_ade_profile)),
+        row(S::AdeRead, routes!(ade_devices::list::list_ade_devices)),
+        row(S::AdeRead, routes!(ade_devices::show::show_ade_device)),
+        row(S::AdeWrite, routes!(ade_devices::assign::assign_ade_profile)),
+        row(S::AdeWrite, routes!(ade_devices::approve::approve_ade_devices)),
+        row(S::AdeWrite, routes!(ade_devices::label::label_ade_devices)),
         row(S::IssuanceRead, routes!(issuance::list::list_issuance)),
         row(S::IssuanceWrite, routes!(issuance::import::import_identity)),
         row(S::CommandsDestructive, routes!(issuance::revoke::revoke_issuance)),
+        row(S::IssuanceRead, routes!(v1::quarantine::list::list_quarantine)),
+        row(S::IssuanceRead, routes!(v1::quarantine::show::show_quarantined)),
+        row(S::IssuanceWrite, routes!(v1::quarantine::approve::approve_quarantined)),
+        row(S::IssuanceWrite, routes!(v1::quarantine::refuse::refuse_quarantined)),
+        row(S::NetworkUsersWrite, routes!(v1::network_users::list::list_network_users)),
+        row(S::NetworkUsersWrite, routes!(v1::network_users::put::put_network_user)),
+        row(S::NetworkUsersWrite, routes!(v1::network_users::delete::delete_network_user)),
         row(Access::Public, routes!(nanomdm::version::version)),
     ]
 }

@@ -2,15 +2,21 @@
 
 pub(crate) mod account_tokens;
 pub(crate) mod acme_policies;
+pub(crate) mod ade_devices;
+pub(crate) mod ade_profiles;
+pub(crate) mod ade_servers;
 pub(crate) mod api_tokens;
 pub(crate) mod commands;
+pub(crate) mod enrollment_doors;
 pub(crate) mod enrollment_links;
 pub(crate) mod enrollments;
 pub(crate) mod events;
 pub(crate) mod identities;
 pub(crate) mod invitations;
 pub(crate) mod issuance;
+pub(crate) mod network_users;
 pub(crate) mod openapi;
 pub(crate) mod push_certs;
+pub(crate) mod quarantine;
 pub(crate) mod server;
 pub(crate) mod trust;

@@ -11,6 +11,7 @@ pub mod profile_list;
 pub mod remove_profile;
 pub mod security_info;
 pub mod user_configured;
+pub mod user_enrollment;
 
 use crate::ids::{CommandUuid, InvalidId};
 use crate::plist::fields::{FieldError, Fields};

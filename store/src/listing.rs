@@ -9,6 +9,7 @@ use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use crate::enrollments::{Enrollment, Row, columns};
+use crate::issuance::{self, Flow, Issuance, Source, State, select_issuance};
 use crate::{Result, Tx};
 
 /// A value that is bound.
@@ -233,83 +234,42 @@ pub async fn waiting(tx: &mut Tx, id: EnrollmentId, after: Option<i64>, limit: i
     Ok(run!(tx, c => sqlx::query_as(WAITING).bind(id.0).bind(after).bind(limit).fetch_all(c).await)?)
 }
 
-/// An issuance record in a list: without certificate and challenge.
-#[derive(Debug, Clone)]
-pub struct Issuance {
-    /// Its key.
-    pub id: Uuid,
-    /// `link`, `renewal` or `import`.
-    pub flow: String,
-    /// `enrollment` or `renewal`.
-    pub purpose: String,
-    /// Kind of the enrollment.
-    pub kind: String,
-    /// The link that was opened.
-    pub link_id: Option<Uuid>,
-    /// The enrollment that it renews, or that came of it.
-    pub enrollment_id: Option<Uuid>,
-    /// Only a device with this serial number may use it.
-    pub expected_serial: Option<String>,
-    /// Only a device with this UDID may use it.
-    pub expected_udid: Option<String>,
-    /// Put on the enrollment that comes of it.
-    pub label: Option<String>,
-    /// CN of the certificate.
-    pub common_name: String,
-    /// `open`, `issued`, `used`, `void` or `revoked`.
-    pub state: String,
-    /// SHA-256 of the certificate.
-    pub cert_sha256: Option<Vec<u8>>,
-    /// Serial number of the certificate.
-    pub cert_serial: Option<String>,
-    /// When the certificate ends (ms).
-    pub cert_not_after: Option<i64>,
-    /// When the record was made (ms).
-    pub created_at: i64,
-    /// When the certificate was issued (ms).
-    pub issued_at: Option<i64>,
-    /// When a device enrolled with it (ms).
-    pub used_at: Option<i64>,
-    /// When it was revoked (ms).
-    pub revoked_at: Option<i64>,
+/// Which issuance records to list. Everything that is set must hold.
+#[derive(Debug, Clone, Default)]
+pub struct Issuances {
+    /// Only those of this enrollment.
+    pub enrollment: Option<EnrollmentId>,
+    /// Only those in this state.
+    pub state: Option<State>,
+    /// Only those that came about so.
+    pub flow: Option<Flow>,
+    /// Only those of this issuer.
+    pub source: Option<Source>,
 }
 
-from_row!(Issuance {
-    id,
-    flow,
-    purpose,
-    kind,
-    link_id,
-    enrollment_id,
-    expected_serial,
-    expected_udid,
-    label,
-    common_name,
-    state,
-    cert_sha256,
-    cert_serial,
-    cert_not_after,
-    created_at,
-    issued_at,
-    used_at,
-    revoked_at,
-});
-
-/// Issuance records, newest first, that are older than `before`; of one enrollment only, where one is named.
+/// Issuance records, newest first, that are older than `before`.
 pub async fn issuance(
     tx: &mut Tx,
-    enrollment: Option<EnrollmentId>,
+    filter: &Issuances,
     before: Option<IssuanceId>,
     limit: i64,
 ) -> Result<Vec<Issuance>> {
-    let mut sql = Sql::new(
-        "SELECT id, flow, purpose, kind, link_id, enrollment_id, expected_serial, expected_udid, label, common_name, state, \
-         cert_sha256, cert_serial, cert_not_after, created_at, issued_at, used_at, revoked_at FROM issuance",
-    );
+    let mut sql = Sql::new(select_issuance!(""));
     sql.push(" WHERE id < {}", Value::Id(before.map_or(Uuid::max(), |id| id.0)));
-    if let Some(id) = enrollment {
+    if let Some(id) = filter.enrollment {
         sql.push(" AND enrollment_id = {}", Value::Id(id.0));
     }
+    let words = [
+        (" AND state = {}", filter.state.map(State::as_str)),
+        (" AND flow = {}", filter.flow.map(Flow::as_str)),
+        (" AND source = {}", filter.source.map(Source::as_str)),
+    ];
+    for (piece, word) in words {
+        if let Some(word) = word {
+            sql.push(piece, Value::Text(word.to_owned()));
+        }
+    }
     sql.push(" ORDER BY id DESC LIMIT {}", Value::Int(limit));
-    Ok(fetch!(tx, sql)?)
+    let rows: Vec<issuance::Row> = fetch!(tx, sql)?;
+    rows.into_iter().map(Issuance::try_from).collect()
 }

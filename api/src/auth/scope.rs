@@ -48,10 +48,12 @@ scopes! {
     DoorsWrite = "doors:write",
     /// Make, list and revoke enrollment links and invitations.
     LinksWrite = "links:write",
-    /// List issuance records.
+    /// List issuance records, identities and the quarantine.
     IssuanceRead = "issuance:read",
-    /// Admit identity certificates that another CA issued.
+    /// Admit identity certificates that another CA issued; decide on quarantined devices.
     IssuanceWrite = "issuance:write",
+    /// List network users, set their passwords, take them off the list.
+    NetworkUsersWrite = "network-users:write",
     /// List push certificates.
     PushCertsRead = "push-certs:read",
     /// Upload push certificates.

@@ -20,7 +20,7 @@ use crate::Shared;
 use crate::auth::{Caller, Scope};
 use crate::extract::{self, Path, Query};
 use crate::problem::Problem;
-use crate::v1::commands::{is_destructive, permitted, refused};
+use crate::v1::commands::{Rules, is_destructive, permitted, refused};
 
 /// How to enqueue.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -122,14 +122,19 @@ async fn run<'a>(
 ) -> Result<Vec<(&'a str, Failure)>, Problem> {
     let (now, mut tx) = (shared.clock.now(), shared.store.begin().await?);
     let (mut failed, mut targets, mut names) = (Vec::new(), Vec::new(), HashMap::new());
+    let rules = Rules::of(envelope);
     for id in ids {
         let found = ids::find(&mut tx, id).await?;
-        match (ids::refused(&found), found) {
+        let refused = match &found {
+            Found::Live(enrollment) => ids::refused(&found).map(str::to_owned).or_else(|| rules.refused(enrollment)),
+            _ => ids::refused(&found).map(str::to_owned),
+        };
+        match (refused, found) {
             (None, Found::Live(enrollment)) => {
                 targets.push(enrollment.id);
                 names.insert(enrollment.id, (*id, enrollment.topic));
             }
-            (why, _) => failed.push((*id, Failure::Command(why.unwrap_or_default().to_owned()))),
+            (why, _) => failed.push((*id, Failure::Command(why.unwrap_or_default()))),
         }
     }
     if targets.is_empty() {

@@ -6,10 +6,12 @@ pub(crate) mod enqueue_plist;
 pub(crate) mod list;
 pub(crate) mod show;
 
+mod allowed;
 mod destructive;
 mod options;
 mod spec;
 
+pub(crate) use allowed::Rules;
 pub(crate) use destructive::{is_destructive, permitted};
 pub(crate) use options::{enqueue, refused};
 

@@ -92,8 +92,19 @@ pub(crate) struct Enrollment {
     /// When APNs said that the push token is dead; the device must connect by itself before it can be woken again.
     #[serde(skip_serializing_if = "Option::is_none")]
     push_dead_at: Option<When>,
-    /// The device waits in Setup Assistant for `DeviceConfigured`.
+    /// By which door it came in: `link`, `ade`, `byod`, `adde` or `import`.
+    door: &'static str,
+    /// The person's Managed Apple Account, in account-driven enrollment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    managed_apple_account: Option<String>,
+    /// The device (or the user of a Shared iPad) waits in Setup Assistant to be let go on.
     awaiting_configuration: bool,
+    /// While it waits: when it is let go on at the latest, or, once it was told, looked at again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    set_up_until: Option<When>,
+    /// When it was first let go on: `DeviceConfigured` or `UserConfigured` was queued.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    set_up_done_at: Option<When>,
     /// Raised at every new enrollment of the same device.
     generation: i64,
     /// When it first came.
@@ -144,7 +155,11 @@ impl Enrollment {
             build_version: about.build_version.clone(),
             push_token_at: row.token_at.map(When),
             push_dead_at: row.push_dead_at.map(When),
+            door: row.door.as_str(),
+            managed_apple_account: row.managed_apple_account,
             awaiting_configuration: row.awaiting_configuration,
+            set_up_until: row.set_up_until.map(When),
+            set_up_done_at: row.set_up_done_at.map(When),
             generation: row.generation,
             created_at: row.created_at.into(),
             enrolled_at: row.enrolled_at.map(When),

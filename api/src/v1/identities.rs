@@ -73,7 +73,7 @@ pub(crate) struct Renewal {
 }
 
 impl Identity {
-    fn new(row: Listed, now: Timestamp) -> Self {
+    pub(crate) fn new(row: Listed, now: Timestamp) -> Self {
         let certificate = Certificate::from_der(&row.certificate).ok();
         let standing = match (row.revoked_at, row.retired_at) {
             (Some(_), _) => Standing::Revoked,

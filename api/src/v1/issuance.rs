@@ -5,7 +5,7 @@ pub(crate) mod list;
 pub(crate) mod revoke;
 
 use serde::Serialize;
-use store::listing::Issuance as Row;
+use store::issuance::Issuance as Row;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -16,14 +16,23 @@ use crate::when::When;
 pub(crate) struct Issuance {
     /// Its key.
     id: Uuid,
-    /// `link`, `renewal` or `import` (issued elsewhere).
-    flow: String,
+    /// By which door: `link`, `ade`, `byod`, `adde`, `renewal`, or `import` (issued elsewhere).
+    flow: &'static str,
     /// `enrollment` or `renewal`.
-    purpose: String,
+    purpose: &'static str,
     /// Kind of the enrollment.
-    kind: String,
+    kind: &'static str,
     /// `open`, `issued`, `used`, `void` or `revoked`.
-    state: String,
+    state: &'static str,
+    /// Who issues the certificate: `scep` (the built-in CA), `acme`, or `import`.
+    source: &'static str,
+    /// Why this identity and no other: what the gate said, with reason codes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Object)]
+    reason: Option<serde_json::Value>,
+    /// `AssignedManagedAppleID` of the profile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    managed_apple_account: Option<String>,
     /// The link that was opened.
     #[serde(skip_serializing_if = "Option::is_none")]
     link_id: Option<Uuid>,
@@ -66,24 +75,27 @@ pub(crate) struct Issuance {
 impl From<Row> for Issuance {
     fn from(row: Row) -> Self {
         Self {
-            id: row.id,
-            flow: row.flow,
-            purpose: row.purpose,
-            kind: row.kind,
-            state: row.state,
-            link_id: row.link_id,
-            enrollment_id: row.enrollment_id,
+            id: row.id.0,
+            flow: row.flow.as_str(),
+            purpose: row.purpose.as_str(),
+            kind: row.kind.as_str(),
+            state: row.state.as_str(),
+            source: row.source.as_str(),
+            reason: row.identity_reason.and_then(|text| serde_json::from_str(&text).ok()),
+            managed_apple_account: row.managed_apple_account,
+            link_id: row.link.map(|id| id.0),
+            enrollment_id: row.enrollment.map(|id| id.0),
             expected_serial: row.expected_serial,
             expected_udid: row.expected_udid,
             label: row.label,
             common_name: row.common_name,
-            certificate_sha256: row.cert_sha256.map(hex::encode),
+            certificate_sha256: row.fingerprint.map(|fingerprint| hex::encode(fingerprint.0)),
             certificate_serial: row.cert_serial,
-            certificate_not_after: row.cert_not_after.map(When::ms),
-            created_at: When::ms(row.created_at),
-            issued_at: row.issued_at.map(When::ms),
-            used_at: row.used_at.map(When::ms),
-            revoked_at: row.revoked_at.map(When::ms),
+            certificate_not_after: row.cert_not_after.map(When),
+            created_at: row.created_at.into(),
+            issued_at: row.issued_at.map(When),
+            used_at: row.used_at.map(When),
+            revoked_at: row.revoked_at.map(When),
         }
     }
 }

@@ -101,12 +101,93 @@ async fn open_records_end_with_their_link_and_with_a_newer_renewal() {
         assert_eq!(issuance::void_renewals(&mut tx, enrollment).await.unwrap(), 1);
         let found = issuance::get(&mut tx, renewal.id).await.unwrap().unwrap();
         assert_eq!(found.state, State::Void);
-        let listed = listing::issuance(&mut tx, Some(enrollment), None, 10).await.unwrap();
+        let listed = listing::issuance(&mut tx, &Issuances { enrollment: Some(enrollment), ..Issuances::default() }, None, 10).await.unwrap();
         assert_eq!(listed.iter().map(|row| row.id).collect::<Vec<_>>(), [renewal.id.0]);
         assert!(
-            listing::issuance(&mut tx, None, Some(renewal.id), 1000).await.unwrap().iter().all(|r| r.id < renewal.id.0)
+            listing::issuance(&mut tx, &Issuances::default(), Some(renewal.id), 1000).await.unwrap().iter().all(|r| r.id.0 < renewal.id.0)
         );
         assert!(!issuance::consume(&mut tx, renewal.id, &[1; 32], "t", at(1)).await.unwrap());
+        tx.commit().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn th_48_a_record_for_acme_is_found_by_its_client_identifier_and_never_by_a_challenge() {
+    twice(|store| async move {
+        let mut tx = store.begin().await.unwrap();
+        let client_identifier = Random::System.bytes();
+        let token = key(at(0));
+        let details = issuance::Details {
+            acme: Some((client_identifier, at(60))),
+            identity_reason: Some("{}"),
+            account_token: Some(token),
+            managed_apple_account: Some("ada@example.org"),
+            anchors: Some("[]"),
+            await_device_configured: true,
+        };
+        let record = NewIssuance { flow: Flow::Byod, challenge: None, details, ..new([0; 32]) };
+        issuance::insert(&mut tx, &record).await.unwrap();
+        let found = issuance::open_by_client_identifier(&mut tx, &client_identifier, at(1)).await.unwrap();
+        let [found] = found.as_slice() else { panic!("{found:?}") };
+        assert_eq!(
+            (found.id, found.source, found.challenge_expires_at),
+            (record.id, issuance::Source::Acme, Some(at(60)))
+        );
+        assert_eq!(
+            (found.account_token, found.managed_apple_account.as_deref()),
+            (Some(token), Some("ada@example.org"))
+        );
+        assert_eq!((found.identity_reason.as_deref(), found.anchors.as_deref()), (Some("{}"), Some("[]")));
+        assert!(found.await_device_configured && found.issued_at.is_none() && found.transaction_id.is_none());
+        assert!(
+            issuance::open_by_client_identifier(&mut tx, &client_identifier, at(60)).await.unwrap().is_empty(),
+            "ended"
+        );
+        assert!(issuance::by_challenge(&mut tx, &client_identifier).await.unwrap().is_none());
+
+        assert!(issuance::consume(&mut tx, record.id, &[1; 32], "acme", at(2)).await.unwrap());
+        let certificate = certificate();
+        issuance::set_certificate(&mut tx, record.id, &certificate).await.unwrap();
+        let issued = issuance::get(&mut tx, record.id).await.unwrap().unwrap();
+        assert_eq!(
+            (issued.state, issued.issued_at, issued.transaction_id.as_deref()),
+            (State::Issued, Some(at(2)), Some("acme"))
+        );
+        assert_eq!(issued.cert_not_after, Some(certificate.not_after()));
+        assert!(issuance::open_by_client_identifier(&mut tx, &client_identifier, at(3)).await.unwrap().is_empty());
+        tx.commit().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn th_52_a_newer_answer_makes_the_older_ones_void() {
+    twice(|store| async move {
+        let mut tx = store.begin().await.unwrap();
+        let (serial, token) = (super::word("SERIAL"), key(at(0)));
+        let client_identifier = Random::System.bytes();
+        let open = |flow, details| NewIssuance {
+            flow,
+            challenge: None,
+            expected_serial: Some(&serial),
+            details,
+            ..new(Random::System.bytes())
+        };
+        let plain = issuance::Details::default();
+        let acme = issuance::Details { acme: Some((client_identifier, at(60))), ..plain };
+        let of_token = issuance::Details { account_token: Some(token), ..plain };
+        for record in
+            [open(Flow::Ade, plain), open(Flow::Ade, plain), open(Flow::Link, acme), open(Flow::Byod, of_token)]
+        {
+            issuance::insert(&mut tx, &record).await.unwrap();
+        }
+        assert_eq!(issuance::opened_for_serial(&mut tx, Flow::Ade, &serial, at(-1)).await.unwrap(), 2);
+        assert_eq!(issuance::opened_for_serial(&mut tx, Flow::Ade, &serial, at(0)).await.unwrap(), 0);
+        assert_eq!(issuance::void_of_serial(&mut tx, Flow::Ade, &serial).await.unwrap(), 2);
+        assert_eq!(issuance::void_of_serial(&mut tx, Flow::Ade, &serial).await.unwrap(), 0);
+        assert_eq!(issuance::void_client_identifier(&mut tx, &client_identifier).await.unwrap(), 1);
+        assert_eq!(issuance::void_of_account_token(&mut tx, token).await.unwrap(), 1);
         tx.commit().await.unwrap();
     })
     .await;

@@ -13,7 +13,7 @@ use store::events::NewEvent;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{is_destructive, permitted};
+use super::{Rules, allowed, is_destructive, permitted};
 use crate::Shared;
 use crate::auth::Caller;
 use crate::problem::{FieldError, Problem};
@@ -50,8 +50,12 @@ pub(crate) struct Options {
 pub(crate) struct Target {
     /// The enrollment.
     enrollment_id: Uuid,
-    /// `queued`, `present` (it was a target before), `unknown` (no such enrollment) or `not_enrolled`.
+    /// `queued`, `present` (it was a target before), `unknown` (no such enrollment), `not_enrolled`, or `not_allowed` (Apple does
+    /// not allow this command there).
     outcome: &'static str,
+    /// Why it is not allowed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
 }
 
 /// A command on its way.
@@ -112,8 +116,12 @@ pub(crate) async fn enqueue(
     envelope: &Envelope,
     options: &Options,
 ) -> Result<(StatusCode, axum::Json<EnqueuedCommand>), Problem> {
-    let enqueued = store::retry(async || run(shared, caller, envelope, options).await).await?;
-    let targets = enqueued.targets.iter().map(|(id, outcome)| Target { enrollment_id: id.0, outcome: word(*outcome) });
+    let (enqueued, not_allowed) = store::retry(async || run(shared, caller, envelope, options).await).await?;
+    let taken =
+        enqueued.targets.iter().map(|(id, outcome)| Target { enrollment_id: id.0, outcome: word(*outcome), why: None });
+    let left_out =
+        not_allowed.into_iter().map(|(id, why)| Target { enrollment_id: id.0, outcome: "not_allowed", why: Some(why) });
+    let targets = taken.chain(left_out);
     let body = EnqueuedCommand {
         command_uuid: envelope.uuid.as_str().to_owned(),
         request_type: envelope.request_type.clone(),
@@ -123,10 +131,17 @@ pub(crate) async fn enqueue(
     Ok((if enqueued.created { StatusCode::CREATED } else { StatusCode::OK }, axum::Json(body)))
 }
 
-async fn run(shared: &Shared, caller: &Caller, envelope: &Envelope, options: &Options) -> Result<Enqueued, Problem> {
+/// What became of the targets, and which were left out because the command is not for them.
+type Taken = (Enqueued, Vec<(EnrollmentId, String)>);
+
+async fn run(shared: &Shared, caller: &Caller, envelope: &Envelope, options: &Options) -> Result<Taken, Problem> {
     let (now, mut tx) = (shared.clock.now(), shared.store.begin().await?);
-    let targets = options.targets(&mut tx).await?;
+    let mut targets = options.targets(&mut tx).await?;
     permitted(shared, caller, envelope, targets.len(), options.confirm_targets)?;
+    let not_allowed = Rules::of(envelope).apply(&mut tx, &mut targets).await?;
+    if targets.is_empty() {
+        return Err(allowed::for_nobody(&not_allowed, options.target_field));
+    }
     let lane = match options.lane {
         Some(LaneName::Normal) => Lane::Normal,
         None if !is_destructive(shared, envelope) => Lane::Normal,
@@ -150,7 +165,7 @@ async fn run(shared: &Shared, caller: &Caller, envelope: &Envelope, options: &Op
     }
     record(&mut tx, caller, envelope, &enqueued, now).await?;
     tx.commit().await?;
-    Ok(enqueued)
+    Ok((enqueued, not_allowed))
 }
 
 async fn record(

@@ -4,6 +4,8 @@ use axum::Json;
 use axum::extract::State;
 use mdm_core::ids::{EnrollmentId, IssuanceId};
 use serde::Deserialize;
+use store::issuance::{Flow, Source, State as Standing};
+use store::listing::Issuances;
 use utoipa::IntoParams;
 use uuid::Uuid;
 
@@ -20,6 +22,12 @@ use crate::problem::Problem;
 pub(crate) struct Params {
     /// Only those of this enrollment.
     enrollment_id: Option<Uuid>,
+    /// Only those in this state: `open`, `issued`, `used`, `void` or `revoked`.
+    state: Option<String>,
+    /// Only those of this door or way: `link`, `ade`, `byod`, `adde`, `renewal` or `import`.
+    flow: Option<String>,
+    /// Only those whose certificate this one issues: `scep`, `acme` or `import`.
+    source: Option<String>,
     /// How many, 1 to 500.
     #[param(minimum = 1, maximum = 500, default = 100)]
     limit: Option<i64>,
@@ -38,7 +46,18 @@ pub(crate) async fn list_issuance(
 ) -> Result<Json<Page<Issuance>>, Problem> {
     let limit = page::limit(params.limit)?;
     let before: Option<IssuanceId> = page::after("issuance", params.cursor.as_deref())?;
-    let enrollment = params.enrollment_id.map(EnrollmentId);
-    let rows = store::listing::issuance(&mut shared.store.read().await?, enrollment, before, limit + 1).await?;
-    Ok(Json(page::page("issuance", limit, rows, |row| row.id, Issuance::from)))
+    let filter = Issuances {
+        enrollment: params.enrollment_id.map(EnrollmentId),
+        state: word("state", params.state, Standing::from_text)?,
+        flow: word("flow", params.flow, Flow::from_text)?,
+        source: word("source", params.source, Source::from_text)?,
+    };
+    let rows = store::listing::issuance(&mut shared.store.read().await?, &filter, before, limit + 1).await?;
+    Ok(Json(page::page("issuance", limit, rows, |row| row.id.0, Issuance::from)))
+}
+
+fn word<T>(field: &str, given: Option<String>, read: impl Fn(&str) -> Option<T>) -> Result<Option<T>, Problem> {
+    given
+        .map(|text| read(&text).ok_or_else(|| Problem::field(field, "must be one of the words in the description")))
+        .transpose()
 }
