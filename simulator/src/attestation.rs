@@ -8,7 +8,7 @@ use openssl::bn::{BigNum, MsbOption};
 use openssl::ec::{EcGroup, EcKey};
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
-use openssl::pkey::{PKey, PKeyRef, Private, Public};
+use openssl::pkey::{PKey, Private};
 use openssl::x509::extension::{BasicConstraints, KeyUsage};
 use openssl::x509::{X509, X509Builder, X509Extension, X509NameBuilder};
 
@@ -151,20 +151,6 @@ pub(crate) fn extension(certificate: &[u8], oid: &str) -> Result<Option<Vec<u8>>
         .into_iter()
         .find(|extension| extension.extn_id.to_string() == oid)
         .map(|extension| extension.extn_value.into_bytes()))
-}
-
-/// The key that a leaf attests.
-pub(crate) fn attested_key(leaf: &[u8]) -> Result<PKey<Public>> {
-    Ok(X509::from_der(leaf)?.public_key()?)
-}
-
-/// Whether both are the same public key.
-pub(crate) fn same_key<A, B>(one: &PKeyRef<A>, other: &PKeyRef<B>) -> bool
-where
-    A: openssl::pkey::HasPublic,
-    B: openssl::pkey::HasPublic,
-{
-    one.public_eq(other)
 }
 
 /// An attestation object: CBOR (RFC 8949), a map of `fmt` and `attStmt`.
@@ -322,7 +308,7 @@ mod tests {
         assert_eq!(value(SERIAL_NUMBER).as_deref(), Some(record.serial_number.as_bytes()));
         assert_eq!(value(UDID).as_deref(), record.provisioning_udid.as_deref().map(str::as_bytes));
         assert_eq!(value(FRESHNESS).as_deref(), Some(&[5; 32][..]));
-        assert!(same_key(&attested_key(&chain[0]).unwrap(), &key));
+        assert!(X509::from_der(&chain[0]).unwrap().public_key().unwrap().public_eq(&key));
         let own = Facts::of(&record.into_user_enrollment("x").unwrap());
         let chain = authority.attest(&own, &key, &[5; 32]).unwrap();
         assert_eq!(extension(&chain[0], SERIAL_NUMBER).unwrap(), None);

@@ -8,6 +8,7 @@
 
 pub mod account;
 pub mod acme;
+pub mod acme_ca;
 pub mod acme_client;
 pub mod ade;
 pub mod ade_service;
