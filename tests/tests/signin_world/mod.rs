@@ -61,7 +61,8 @@ impl Site {
                 Response::from_parts(parts, body.collect().await.unwrap().to_bytes().to_vec())
             }
         });
-        Self { store, clock, authority, app, server: server.await.unwrap() }
+        let server = server.await.unwrap();
+        Self { store, clock, authority, app, server }
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -213,8 +214,8 @@ impl Answer {
 /// A browser: it keeps cookies by host and port, and goes where it is sent.
 #[derive(Clone)]
 pub struct Browser {
-    client: outbound::Client,
-    jar: BTreeMap<(String, String), String>,
+    pub client: outbound::Client,
+    pub jar: BTreeMap<(String, String), String>,
     pub from: &'static str,
 }
 
