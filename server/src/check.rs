@@ -11,8 +11,9 @@ use store::Store;
 
 use crate::config::{Config, PushClient};
 use crate::tls;
-
-const DAY: Duration = Duration::from_secs(24 * 3600);
+use crate::trust::ends::{self, End, NOTICE};
+use crate::trust::facts::Seen;
+use crate::trust::{self, Facts, Setup};
 
 /// How serious a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +65,6 @@ pub async fn run(config: &Path) -> ExitCode {
 async fn all(config: &Config, now: Timestamp) -> Vec<Finding> {
     let mut findings = vec![good("configuration", format!("devices will use {}", config.public_url))];
     findings.push(clock(now));
-    findings.extend(tls_chain(config, now));
     findings.extend(certificate_file("profile signing", config.profile_signing.certificate_file.as_deref(), now));
     findings.extend(certificate_file("external CA", config.identity.external_ca_file.as_deref(), now));
     findings.extend(database(config, now).await);
@@ -74,14 +74,90 @@ async fn all(config: &Config, now: Timestamp) -> Vec<Finding> {
 
 /// A certificate's end, as a finding.
 fn expiry(about: &'static str, what: &str, not_after: Timestamp, now: Timestamp, remedy: &str) -> Finding {
-    let text = format!("{what} is valid until {not_after}");
-    if not_after <= now {
-        wrong(about, format!("{what} ended on {not_after}; {remedy}"))
-    } else if not_after.since(now) < 30 * DAY {
-        warning(about, format!("{text}, in {} days; {remedy}", not_after.since(now).as_secs() / 86_400))
-    } else {
-        good(about, text)
+    match ends::of(not_after, now, NOTICE) {
+        End::Over => wrong(about, format!("{what} ended on {not_after}; {remedy}")),
+        End::Soon { days, .. } => {
+            warning(about, format!("{what} is valid until {not_after}, {}; {remedy}", ends::in_days(days)))
+        }
+        End::Far => good(about, format!("{what} is valid until {not_after}")),
     }
+}
+
+/// How devices trust this server: what `trust::examine` says, and what it has nothing to say against.
+async fn trusted(config: &Config, tx: Option<&mut store::Tx>, now: Timestamp) -> Result<Vec<Finding>> {
+    const ABOUT: &str = "TLS certificate";
+    let mut setup = match Setup::read(config) {
+        Ok(setup) => setup,
+        Err(e) => return Ok(vec![wrong("trust", format!("{e:#}"))]),
+    };
+    let mut findings = vec![good("trust", about(config, &setup))];
+    let (mut chain, mut trouble) = (Vec::new(), None);
+    let mut look = setup.probe;
+    let facts = if config.tls.is_made_here() {
+        findings.push(warning(
+            ABOUT,
+            "none is configured: the server makes one from its own CA, which devices trust only after the CA is installed by hand; good for a trial only. Set tls.certificate_file and tls.key_file",
+        ));
+        // What is in the database is what a running server shows; without it there is nothing to compare with.
+        look &= tx.is_some();
+        match tx {
+            Some(tx) => {
+                for name in ["server-tls", "server-tls-ca"] {
+                    if let Some(row) = store::keys::get(tx, name).await? {
+                        chain.push(Certificate::from_der(&row.certificate)?);
+                    }
+                }
+                setup.anchors.extend(chain.last().cloned());
+                setup.facts(tx, chain, Seen::NotLooked).await?
+            }
+            None => setup.facts_at_hand(chain, Seen::NotLooked),
+        }
+    } else {
+        if let Some((certificate, key)) = config.tls.certificate_file.as_deref().zip(config.tls.key_file.as_deref()) {
+            match tls::files(certificate, key).and_then(|identity| identity.certificates()) {
+                Ok(certificates) => chain = certificates,
+                Err(e) => trouble = Some(format!("{e:#}")),
+            }
+        } else if config.proxy.trusted_peers.is_empty() {
+            findings.push(warning(
+                ABOUT,
+                "tls.off: a proxy must end TLS in front, and proxy.trusted_peers names none; identities come by Mdm-Signature only",
+            ));
+        } else {
+            let proxies: Vec<String> = config.proxy.trusted_peers.iter().map(ToString::to_string).collect();
+            findings.push(good(ABOUT, format!("ended by the proxy at {}", proxies.join(", "))));
+        }
+        match tx {
+            Some(tx) => setup.facts(tx, chain, Seen::NotLooked).await?,
+            None => setup.facts_at_hand(chain, Seen::NotLooked),
+        }
+    };
+    let seen = if look { setup.look().await } else { Seen::NotLooked };
+    let facts = Facts { files_trouble: trouble, seen, ..facts };
+    let judged = trust::examine(&facts, now);
+    if let Some(leaf) = facts.shown().first()
+        && !judged.iter().any(|finding| finding.about == ABOUT)
+    {
+        findings.push(good(
+            ABOUT,
+            format!("{} is right for {} and valid until {}", leaf.subject(), config.public_url, leaf.not_after()),
+        ));
+    }
+    for finding in judged {
+        let level = if finding.code.is_error() { Level::Wrong } else { Level::Warning };
+        findings.push(Finding { level, about: finding.about, text: finding.to_string() });
+    }
+    Ok(findings)
+}
+
+/// What `[trust]` comes to, in words.
+fn about(config: &Config, setup: &Setup) -> String {
+    let pins = if setup.pinned { "profiles pin its CA" } else { "profiles pin nothing" };
+    format!(
+        "the certificate is of kind \"{}\", devices verify \"{}\", {pins}",
+        setup.kind.as_str(),
+        config.trust.verification(&config.tls).as_str()
+    )
 }
 
 fn clock(now: Timestamp) -> Finding {
@@ -94,62 +170,6 @@ fn clock(now: Timestamp) -> Finding {
             ),
         ),
         _ => good("clock", format!("{now}")),
-    }
-}
-
-fn tls_chain(config: &Config, now: Timestamp) -> Vec<Finding> {
-    const ABOUT: &str = "TLS certificate";
-    if config.tls.off {
-        let proxies = &config.proxy.trusted_peers;
-        return vec![if proxies.is_empty() {
-            warning(
-                ABOUT,
-                "tls.off: a proxy must end TLS in front, and proxy.trusted_peers names none; identities come by Mdm-Signature only",
-            )
-        } else {
-            good(
-                ABOUT,
-                format!(
-                    "ended by the proxy at {}",
-                    proxies.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-                ),
-            )
-        }];
-    }
-    let Some((certificate, key)) = config.tls.certificate_file.as_deref().zip(config.tls.key_file.as_deref()) else {
-        return vec![warning(
-            ABOUT,
-            "none is configured: the server makes one from its own CA, which devices trust only after the CA is installed by hand; good for a trial only. Set tls.certificate_file and tls.key_file",
-        )];
-    };
-    match tls::files(certificate, key) {
-        Err(e) => vec![wrong(ABOUT, format!("{e:#}"))],
-        Ok(identity) => {
-            let mut findings =
-                vec![match tls::verify(&identity.chain, &config.public_url, config.tls.anchors_file.as_deref(), now) {
-                    Ok(()) => good(
-                        ABOUT,
-                        format!(
-                            "{} leads to a trusted root and names the host of {}",
-                            certificate.display(),
-                            config.public_url
-                        ),
-                    ),
-                    Err(e) => wrong(ABOUT, format!("{e:#}")),
-                }];
-            for der in &identity.chain {
-                if let Ok(c) = Certificate::from_der(der) {
-                    findings.push(expiry(
-                        ABOUT,
-                        &c.subject(),
-                        c.not_after(),
-                        now,
-                        "renew it; the server takes the new file without a restart",
-                    ));
-                }
-            }
-            findings
-        }
     }
 }
 
@@ -171,17 +191,23 @@ fn certificate_file(about: &'static str, file: Option<&Path>, now: Timestamp) ->
 
 async fn database(config: &Config, now: Timestamp) -> Vec<Finding> {
     const ABOUT: &str = "database";
+    let closed = async |finding: Finding| {
+        let mut findings = trusted(config, None, now).await.unwrap_or_else(|e| vec![wrong("trust", format!("{e:#}"))]);
+        findings.push(finding);
+        findings
+    };
     let url = match config.store_url() {
         Ok(url) => url,
-        Err(e) => return vec![wrong(ABOUT, format!("{e:#}"))],
+        Err(e) => return closed(wrong(ABOUT, format!("{e:#}"))).await,
     };
     let store = match Store::open_existing(&store::Settings::new(url)).await {
         Ok(Some(store)) => store,
-        Ok(None) => return vec![good(ABOUT, "there is none yet; the first start makes it")],
+        Ok(None) => return closed(good(ABOUT, "there is none yet; the first start makes it")).await,
         Err(store::Error::Refused(why)) if why.contains("another server") => {
-            return vec![warning(ABOUT, "a server is running on it; stop it to let its certificates be checked here")];
+            let text = "a server is running on it; its /readyz?verbose says what is checked here";
+            return closed(warning(ABOUT, text)).await;
         }
-        Err(e) => return vec![wrong(ABOUT, format!("{e}"))],
+        Err(e) => return closed(wrong(ABOUT, format!("{e}"))).await,
     };
     let findings = stored(config, &store, now).await;
     store.close().await;
@@ -204,24 +230,11 @@ async fn stored(config: &Config, store: &Store, now: Timestamp) -> Result<Vec<Fi
             ));
         }
     }
-    for name in ["identity-ca", "scep-ra", "profile-signer"] {
-        if let Some(row) = store::keys::get(&mut tx, name).await? {
-            findings.push(expiry("CA", name, Timestamp(row.not_after), now, "see docs/operations.md, \"Keys\""));
-        }
-    }
-    let certs = store::push::certs(&mut tx).await?;
-    if certs.is_empty() {
+    if store::push::certs(&mut tx).await?.is_empty() {
         findings.push(warning("push certificate", "there is none: devices cannot be woken. Get one from Apple's push portal and upload it: PUT /api/v1/push-certs"));
     }
-    for cert in certs {
-        findings.push(expiry(
-            "push certificate",
-            &cert.topic,
-            Timestamp(cert.not_after),
-            now,
-            "renew the same certificate in Apple's push portal: another one has another topic and loses every device",
-        ));
-    }
+    findings.extend(ade::warnings(&mut tx, now).await?.into_iter().map(|text| warning("ADE", text)));
+    findings.extend(trusted(config, Some(&mut tx), now).await?);
     Ok(findings)
 }
 

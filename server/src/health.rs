@@ -1,22 +1,17 @@
 //! The third listener: whether the server lives, whether it is ready, and its metrics. Without TLS and without secrets.
 
-use std::time::Duration;
-
 use axum::Json;
 use axum::Router;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use mdm_core::time::{Clock, Timestamp};
+use mdm_core::time::Clock;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::{Deserialize, Serialize};
 use store::Store;
 
-use crate::tls;
-
-/// From how long before its end a certificate is warned of.
-const WARN_BEFORE: Duration = Duration::from_secs(30 * 86_400);
+use crate::trust::{Finding, Watch};
 
 /// What the listener needs.
 #[derive(Clone)]
@@ -27,8 +22,8 @@ pub struct Shared {
     pub clock: Clock,
     /// The metrics.
     pub metrics: PrometheusHandle,
-    /// The files of the server's own TLS certificate, where one is configured.
-    pub tls: Option<tls::Files>,
+    /// Whether and why devices trust the server's own certificate.
+    pub watch: Watch,
 }
 
 impl std::fmt::Debug for Shared {
@@ -58,81 +53,54 @@ struct Readiness {
     database: &'static str,
     /// Things that work now and will not for long, or that need an operator.
     warnings: Vec<String>,
+    /// How devices trust this server, and what ends: codes as docs/trust.md lists them.
+    trust: Vec<Finding>,
 }
 
 async fn ready(State(shared): State<Shared>, Query(query): Query<Verbose>) -> Response {
+    if query.verbose.is_none() {
+        let ready = answers(&shared.store).await;
+        let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        return (status, if ready { "ready\n" } else { "not ready\n" }).into_response();
+    }
     let readiness = readiness(&shared).await;
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    if query.verbose.is_some() {
-        (status, Json(readiness)).into_response()
-    } else {
-        (status, if readiness.ready { "ready\n" } else { "not ready\n" }).into_response()
-    }
+    (status, Json(readiness)).into_response()
+}
+async fn answers(store: &Store) -> bool {
+    let look = async || store::sentinel::get(&mut store.read().await?).await;
+    look().await.inspect_err(|e| not_ready(e)).is_ok()
+}
+
+fn not_ready(error: &store::Error) {
+    tracing::error!(%error, "not ready: the database does not answer");
 }
 
 async fn readiness(shared: &Shared) -> Readiness {
-    let now = shared.clock.now();
-    match push_warnings(&shared.store, now).await {
-        Ok(mut warnings) => {
-            warnings.extend(shared.tls.iter().flat_map(|files| tls_warnings(files, now)));
-            Readiness { ready: true, database: "answers", warnings }
-        }
+    match warnings(shared).await {
+        Ok((warnings, trust)) => Readiness { ready: true, database: "answers", warnings, trust },
         Err(e) => {
-            tracing::error!(error = %e, "not ready: the database does not answer");
-            Readiness { ready: false, database: "does not answer", warnings: Vec::new() }
+            not_ready(&e);
+            Readiness { ready: false, database: "does not answer", warnings: Vec::new(), trust: Vec::new() }
         }
     }
 }
 
-/// What is wrong, or soon will be, with the files of the TLS certificate.
-fn tls_warnings(files: &tls::Files, now: Timestamp) -> Vec<String> {
-    let chain = tls::files(&files.certificate, &files.key).and_then(|identity| identity.certificates());
-    match chain {
-        Err(e) => vec![format!("the TLS certificate's files do not fit: {e:#}")],
-        Ok(chain) => chain
-            .iter()
-            .filter(|certificate| certificate.not_after().since(now) < WARN_BEFORE)
-            .map(|certificate| format!("TLS certificate {} ends on {}", certificate.subject(), certificate.not_after()))
-            .collect(),
-    }
-}
-
-async fn push_warnings(store: &Store, now: Timestamp) -> Result<Vec<String>, store::Error> {
-    let certs = store::push::certs(&mut store.read().await?).await?;
+async fn warnings(shared: &Shared) -> Result<(Vec<String>, Vec<Finding>), store::Error> {
+    let certs = store::push::certs(&mut shared.store.read().await?).await?;
     let mut warnings = Vec::new();
     if certs.is_empty() {
         warnings.push("no push certificate: devices cannot be woken".to_owned());
     }
     for cert in certs {
-        let left = Timestamp(cert.not_after).since(now);
-        if cert.not_after <= now.0 {
-            warnings.push(format!("push certificate {} has ended", cert.topic));
-        } else if left < WARN_BEFORE {
-            warnings.push(format!("push certificate {} ends in {} days", cert.topic, left.as_secs() / 86_400));
-        }
         if let Some(why) = cert.stopped_why {
             warnings.push(format!("APNs refuses push certificate {}: {why}", cert.topic));
         }
     }
-    Ok(warnings)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_tls_certificate_near_its_end_is_warned_of() {
-        let folder = tempfile::tempdir().unwrap();
-        let files = tls::Files { certificate: folder.path().join("cert.pem"), key: folder.path().join("key.pem") };
-        let made = rcgen::generate_simple_self_signed(vec!["mdm.example.com".to_owned()]).unwrap();
-        std::fs::write(&files.certificate, made.cert.pem()).unwrap();
-        std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
-        let chain = tls::files(&files.certificate, &files.key).unwrap().certificates().unwrap();
-        let end = chain[0].not_after();
-        assert_eq!(tls_warnings(&files, end.minus(WARN_BEFORE)), Vec::<String>::new());
-        assert!(tls_warnings(&files, end.minus(Duration::from_secs(86_400)))[0].contains("ends on"));
-        std::fs::remove_file(&files.key).unwrap();
-        assert!(tls_warnings(&files, end)[0].contains("key.pem"));
+    match ade::warnings(&mut shared.store.read().await?, shared.clock.now()).await {
+        Ok(more) => warnings.extend(more),
+        Err(ade::Error::Store(e)) => return Err(e),
+        Err(e) => warnings.push(e.to_string()),
     }
+    Ok((warnings, shared.watch.examine().await?))
 }

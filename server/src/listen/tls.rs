@@ -3,6 +3,7 @@
 use std::sync::{Arc, RwLock};
 
 use anyhow::{Context, Result, ensure};
+use mdm_core::certificate::Certificate;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
@@ -30,6 +31,15 @@ impl ServerCertificate {
         let new = Arc::new(certified(chain, key)?);
         *self.0.write().expect("no holder of this lock panics") = new;
         Ok(())
+    }
+
+    /// The chain that is served, leaf first. A certificate that cannot be read is left out.
+    ///
+    /// # Panics
+    /// Never: nothing panics while it holds the lock.
+    pub fn chain(&self) -> Vec<Certificate> {
+        let served = Arc::clone(&self.0.read().expect("no holder of this lock panics"));
+        served.cert.iter().filter_map(|der| Certificate::from_der(der).ok()).collect()
     }
 }
 

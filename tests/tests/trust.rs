@@ -1,0 +1,247 @@
+//! How devices come to trust the server, through the real server and simulated devices: the three kinds of certificate, what
+//! Apple Configurator asks for, pins, and a change of the CA that loses nobody.
+
+mod trust_world;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use mdm_tests::{Backend, both};
+use serde_json::Value;
+use simulator::device::ChannelId;
+use simulator::http::{Answer, Trust};
+use trust_world::{Ca, Server, World, self_signed, until};
+
+fn json(answer: &Answer) -> Value {
+    assert_eq!(answer.status, 200);
+    let kind = answer.headers.get("content-type").unwrap().to_str().unwrap();
+    assert_eq!(kind, "application/json; charset=UTF8");
+    serde_json::from_slice(&answer.body).unwrap()
+}
+
+fn text(answer: &Answer) -> String {
+    String::from_utf8_lossy(&answer.body).into_owned()
+}
+
+/// The plain profile that a fresh link gives.
+async fn profile(server: &Server, trust: &Trust) -> String {
+    let link = server.link().await;
+    let path = link.strip_prefix(&server.url).unwrap().to_owned();
+    text(&server.get(trust, &format!("{path}/profile")).await)
+}
+
+async fn readiness(server: &Server) -> Value {
+    let answer = simulator::http::Client::new(&Trust::public(), None)
+        .unwrap()
+        .get(&format!("{}/readyz?verbose", server.health))
+        .await
+        .unwrap();
+    serde_json::from_slice(&answer.body).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_public_ca_nothing_is_given_and_nothing_is_pinned() {
+    let world = World::new(Backend::Sqlite).await;
+    let ca = Ca::new("Stands in for a public CA");
+    world.put_certificate(ca.server());
+    let mut config = world.config("");
+    config.trust.add_public_root(ca.certificate.clone());
+    let server = world.start(&config, &ca.trust()).await;
+
+    assert_eq!(server.errors().await, [""; 0]);
+    let trust = server.trust().await;
+    assert_eq!((&trust["server_certificate"], &trust["verification"]), (&"public".into(), &"always".into()));
+    assert_eq!((&trust["pinned"], &trust["anchors"]), (&false.into(), &Value::Array(Vec::new())));
+
+    let asked = json(&server.get(&ca.trust(), "MDMServiceConfig").await);
+    assert_eq!(asked["dep_enrollment_url"], format!("{}ade/enroll", server.url));
+    assert_eq!(asked.get("trust_profile_url"), None);
+    let anchors = asked["dep_anchor_certs_url"].as_str().unwrap().strip_prefix(&server.url).unwrap().to_owned();
+    assert_eq!(json(&server.get(&ca.trust(), &anchors).await), Value::Array(Vec::new()));
+    assert_eq!(server.get(&ca.trust(), "trust").await.status, 404);
+    assert_eq!(server.get(&ca.trust(), "trust/profile").await.status, 404);
+
+    let profile = profile(&server, &ca.trust()).await;
+    assert!(profile.contains("com.apple.mdm") && !profile.contains("com.apple.security.root"));
+    assert!(!profile.contains("Pinning"));
+    let mut device = server.enroll(&ca.trust()).await;
+    device.session(ChannelId::DEVICE).await.unwrap();
+    assert_eq!(server.errors().await, [""; 0]);
+    server.stop().await;
+
+    // The same chain without the root that stands in: the declaration is wrong.
+    let server = world.start(&world.config(""), &ca.trust()).await;
+    assert!(server.errors().await.contains(&"E2".to_owned()));
+    assert!(readiness(&server).await["trust"].as_array().unwrap().iter().any(|f| f["code"] == "E2"));
+    server.stop().await;
+    world.place.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_private_ca_its_root_is_given_and_pinned() {
+    let world = World::new(Backend::Sqlite).await;
+    let ca = Ca::new("Example root");
+    world.put_certificate(ca.server());
+    let root = world.put_root("root.pem", &ca);
+    let lines = format!("server_certificate = \"private-ca\"\nanchors = [{root}]\npin_revocation_required = true");
+    let server = world.start(&world.config(&lines), &ca.trust()).await;
+    assert_eq!(server.errors().await, [""; 0]);
+    assert_eq!(server.trust().await["verification"], "anchored-first-contact");
+
+    // What Configurator asks for.
+    let asked = json(&server.get(&ca.trust(), "MDMServiceConfig").await);
+    assert_eq!(asked["trust_profile_url"], format!("{}trust/profile", server.url));
+    let anchors = asked["dep_anchor_certs_url"].as_str().unwrap().strip_prefix(&server.url).unwrap().to_owned();
+    let anchors = json(&server.get(&ca.trust(), &anchors).await);
+    assert_eq!(anchors, Value::Array(vec![STANDARD.encode(ca.certificate.der()).into()]));
+
+    // The page for people, and the profile on it, which has nothing but the root.
+    let page = text(&server.get(&ca.trust(), "trust").await);
+    let fingerprint = ca.certificate.fingerprint().0.map(|byte| format!("{byte:02X}")).join(" ");
+    assert!(
+        page.contains(&fingerprint)
+            && page.contains("Certificate Trust Settings")
+            && !page.contains("class=\"banner\"")
+    );
+    let answer = server.get(&ca.trust(), "trust/profile").await;
+    assert_eq!(answer.headers.get("content-type").unwrap(), "application/x-apple-aspen-config");
+    let given = text(&answer);
+    let kinds: Vec<&str> =
+        given.match_indices("com.apple.").map(|(at, _)| given[at..].split('<').next().unwrap()).collect();
+    assert_eq!(kinds, ["com.apple.security.root"]);
+
+    // The enrollment profile pins both URLs to it, and a device that knows nothing else works with it.
+    let profile = profile(&server, &ca.trust()).await;
+    for key in
+        ["ServerURLPinningCertificateUUIDs", "CheckInURLPinningCertificateUUIDs", "PinningRevocationCheckRequired"]
+    {
+        assert!(profile.contains(key), "{key}");
+    }
+    let mut device = server.enroll(&ca.trust()).await;
+    device.session(ChannelId::DEVICE).await.unwrap();
+    let devices = &server.trust().await["devices"];
+    assert_eq!((&devices["live"], &devices["unknown"]), (&1.into(), &0.into()));
+    server.stop().await;
+    world.place.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_self_signed_pilot_says_so_and_stays_small() {
+    let world = World::new(Backend::Sqlite).await;
+    let pair = self_signed();
+    let own = mdm_core::certificate::Certificate::from_pem(&pair.0).unwrap();
+    world.put_certificate(pair);
+    let trust = Trust::only(&[own.der().to_vec()]);
+    let config = world.config("server_certificate = \"self-signed\"\npilot = true");
+    let server = world.start(&config, &trust).await;
+    assert_eq!(server.errors().await, [""; 0]);
+    assert!(server.codes().await.contains(&"W5".to_owned()));
+    let page = text(&server.get(&trust, "trust").await);
+    assert!(page.contains("class=\"banner\"") && page.contains("A trial"));
+    let anchors = json(&server.get(&trust, "trust/anchors").await);
+    assert_eq!(anchors, Value::Array(vec![STANDARD.encode(own.der()).into()]));
+
+    let mut device = server.enroll(&trust).await;
+    device.session(ChannelId::DEVICE).await.unwrap();
+    server.stop().await;
+
+    // It is full.
+    let store = store::Store::open(&store::Settings::new(world.place.url.as_str())).await.unwrap();
+    let mut tx = store.begin().await.unwrap();
+    for _ in 1..enroll::trust::PILOT_DEVICES {
+        let id = mdm_core::ids::EnrollmentId(uuid::Uuid::new_v4());
+        let key = mdm_core::enrollment::DeviceKey::Udid(uuid::Uuid::new_v4().to_string().parse().unwrap());
+        let new = store::enrollments::NewDevice { id, kind: mdm_core::enrollment::EnrollmentKind::Device, key: &key };
+        store::enrollments::insert_device(&mut tx, &new, mdm_core::time::Timestamp(1)).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    store.close().await;
+    let server = world.start(&config, &trust).await;
+    let link = server.link().await;
+    let path = link.strip_prefix(&server.url).unwrap().to_owned();
+    let refused = server.get(&trust, &format!("{path}/profile")).await;
+    assert_eq!(refused.status, 403);
+    assert!(!text(&refused).contains("com.apple.mdm"));
+    let events = server.operator.all("/api/v1/events").await.unwrap();
+    assert!(events.iter().any(|event| event.to_string().contains("pilot_full")));
+    // Who is enrolled goes on.
+    device.session(ChannelId::DEVICE).await.unwrap();
+    server.stop().await;
+    world.place.remove().await;
+}
+
+/// The lines of `[trust]` for a CA and, perhaps, the one that takes over.
+fn lines(now: &str, next: Option<&str>) -> String {
+    let next = next.map(|next| format!("next_anchors = [{next}]\n")).unwrap_or_default();
+    format!("server_certificate = \"private-ca\"\nanchors = [{now}]\n{next}")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ca_is_changed_and_no_device_is_lost() {
+    for backend in both() {
+        let world = World::new(backend).await;
+        let mut old = Ca::new("Root 0");
+        let mut old_file = world.put_root("root-0.pem", &old);
+        let mut devices = Vec::new();
+        world.put_certificate(old.server());
+        let mut server = world.start(&world.config(&lines(&old_file, None)), &old.trust()).await;
+        for round in 1..=2 {
+            devices.push(server.enroll(&old.trust()).await);
+            server.stop().await;
+
+            // The next root is staged: who enrolls now holds it, the others get a new profile.
+            let next = Ca::new(&format!("Root {round}"));
+            let next_file = world.put_root(&format!("root-{round}.pem"), &next);
+            let staged = world.config(&lines(&old_file, Some(&next_file)));
+            server = world.start(&staged, &old.trust()).await;
+            let held = devices.len() as i64;
+            assert_eq!(server.holders().await, (0, held), "{backend}");
+            devices.push(server.enroll(&old.trust()).await);
+            assert_eq!(server.holders().await, (1, held + 1), "{backend}");
+
+            // Too early: the server keeps the old certificate, says so, and does so over a restart.
+            world.put_certificate(next.server());
+            until("E7", async || server.errors().await == ["E7"]).await;
+            assert!(server.is_trusted_by(&old).await && !server.is_trusted_by(&next).await, "{backend}");
+            server.stop().await;
+            server = world.start(&staged, &old.trust()).await;
+            assert_eq!(server.errors().await, ["E7"], "{backend}");
+            assert!(server.is_trusted_by(&old).await && !server.is_trusted_by(&next).await, "{backend}");
+
+            // The devices take their new profiles, one after the other; with the last one the certificate changes.
+            until("all hold the next root", async || {
+                for device in &mut devices {
+                    let _ = device.session(ChannelId::DEVICE).await;
+                }
+                server.is_trusted_by(&next).await
+            })
+            .await;
+            assert!(!server.is_trusted_by(&old).await, "{backend}");
+            for device in &mut devices {
+                device.session(ChannelId::DEVICE).await.unwrap_or_else(|e| panic!("{backend}, round {round}: {e}"));
+            }
+            server.stop().await;
+
+            // The next one is the current one now.
+            (old, old_file) = (next, next_file);
+            server = world.start(&world.config(&lines(&old_file, None)), &old.trust()).await;
+            assert_eq!(server.errors().await, [""; 0], "{backend}");
+            for device in &mut devices {
+                device.session(ChannelId::DEVICE).await.unwrap_or_else(|e| panic!("{backend}, round {round}: {e}"));
+            }
+        }
+        // By force it goes at once, and the devices are lost: their pins do not let them in.
+        server.stop().await;
+        let stranger = Ca::new("Stranger");
+        let stranger_file = world.put_root("stranger.pem", &stranger);
+        world.put_certificate(stranger.server());
+        let forced = format!("{}force_switch = true\n", lines(&stranger_file, None));
+        let server = world.start(&world.config(&forced), &stranger.trust()).await;
+        assert_eq!(server.errors().await, ["E7"], "{backend}");
+        assert!(server.is_trusted_by(&stranger).await, "{backend}");
+        for device in &mut devices {
+            device.session(ChannelId::DEVICE).await.unwrap_err();
+        }
+        server.stop().await;
+        world.place.remove().await;
+    }
+}
