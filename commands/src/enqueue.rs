@@ -38,6 +38,8 @@ pub enum Rendering {
     /// The body holds parameters; the enrollment profile, with a one-time permission for a new identity, is rendered when it is
     /// handed out.
     Enrollment,
+    /// The body is a `ClearPasscode` without its `UnlockToken`; the device's own is put in when it is handed out.
+    Unlock,
 }
 
 impl Rendering {
@@ -46,11 +48,14 @@ impl Rendering {
             Self::Plain => "plain",
             Self::Acme => "acme",
             Self::Enrollment => "enrollment",
+            Self::Unlock => "unlock",
         }
     }
 
     pub(crate) fn from_text(text: &str) -> Option<Self> {
-        [Self::Plain, Self::Acme, Self::Enrollment].into_iter().find(|rendering| rendering.as_str() == text)
+        [Self::Plain, Self::Acme, Self::Enrollment, Self::Unlock]
+            .into_iter()
+            .find(|rendering| rendering.as_str() == text)
     }
 }
 

@@ -4,6 +4,7 @@
 //! other is passed on as an operator wrote it.
 
 pub mod certificate_list;
+pub mod clear_passcode;
 pub mod device_configured;
 pub mod device_information;
 pub mod install_profile;
@@ -18,6 +19,7 @@ use crate::plist::fields::{FieldError, Fields};
 use crate::plist::{self, Dictionary, Limits, PlistError, Value};
 
 pub use certificate_list::CertificateList;
+pub use clear_passcode::ClearPasscode;
 pub use device_configured::DeviceConfigured;
 pub use device_information::DeviceInformation;
 pub use install_profile::InstallProfile;
@@ -31,6 +33,8 @@ pub use user_configured::UserConfigured;
 pub enum Command {
     /// See [`CertificateList`].
     CertificateList(CertificateList),
+    /// See [`ClearPasscode`].
+    ClearPasscode(ClearPasscode),
     /// See [`DeviceConfigured`].
     DeviceConfigured(DeviceConfigured),
     /// See [`DeviceInformation`].
@@ -52,6 +56,7 @@ impl Command {
     pub fn request_type(&self) -> &'static str {
         match self {
             Self::CertificateList(_) => CertificateList::REQUEST_TYPE,
+            Self::ClearPasscode(_) => ClearPasscode::REQUEST_TYPE,
             Self::DeviceConfigured(_) => DeviceConfigured::REQUEST_TYPE,
             Self::DeviceInformation(_) => DeviceInformation::REQUEST_TYPE,
             Self::InstallProfile(_) => InstallProfile::REQUEST_TYPE,
@@ -72,7 +77,8 @@ impl Command {
             Self::InstallProfile(c) => c.write(&mut command),
             Self::ProfileList(c) => c.write(&mut command),
             Self::RemoveProfile(c) => c.write(&mut command),
-            Self::DeviceConfigured(DeviceConfigured)
+            Self::ClearPasscode(ClearPasscode)
+            | Self::DeviceConfigured(DeviceConfigured)
             | Self::SecurityInfo(SecurityInfo)
             | Self::UserConfigured(UserConfigured) => {}
         }
@@ -95,6 +101,7 @@ macro_rules! from {
 }
 from!(
     CertificateList,
+    ClearPasscode,
     DeviceConfigured,
     DeviceInformation,
     InstallProfile,
@@ -168,6 +175,7 @@ mod tests {
     #[test]
     fn every_command_is_written_as_stored() {
         stored("certificate_list", CertificateList { managed_only: true });
+        stored("clear_passcode", ClearPasscode);
         stored("device_configured", DeviceConfigured);
         let queries = device_information::queries(EnrollmentKind::Device, Channel::Device).to_vec();
         stored("device_information", DeviceInformation { queries, attestation_nonce: None });

@@ -5,7 +5,7 @@
 ALTER TABLE issuance DROP CONSTRAINT issuance_flow_check;
 ALTER TABLE issuance ADD CONSTRAINT issuance_flow_check CHECK (flow IN ('link', 'ade', 'byod', 'adde', 'renewal', 'import'));
 ALTER TABLE command DROP CONSTRAINT command_rendering_check;
-ALTER TABLE command ADD CONSTRAINT command_rendering_check CHECK (rendering IN ('plain', 'acme', 'enrollment'));
+ALTER TABLE command ADD CONSTRAINT command_rendering_check CHECK (rendering IN ('plain', 'acme', 'enrollment', 'unlock'));
 -- end
 
 -- By which door an enrollment came in, and what its enrollment profile says.

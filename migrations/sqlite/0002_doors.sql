@@ -40,7 +40,7 @@ DROP TABLE command;
 CREATE TABLE command (
     uuid           TEXT PRIMARY KEY,        -- CommandUUID
     request_type   TEXT NOT NULL,
-    rendering      TEXT NOT NULL CHECK (rendering IN ('plain', 'acme', 'enrollment')),
+    rendering      TEXT NOT NULL CHECK (rendering IN ('plain', 'acme', 'enrollment', 'unlock')),
     body_sealed    BLOB NOT NULL,           -- plain: the plist as sent; acme: the parameters for rendering at delivery
     body_sha256    BLOB NOT NULL,
     lane           INTEGER NOT NULL CHECK (lane IN (0, 1)),  -- 0 urgent, 1 normal

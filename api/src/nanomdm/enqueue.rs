@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use ::commands::{New, Rendering};
+use ::commands::New;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use http::StatusCode;
@@ -20,7 +20,7 @@ use crate::Shared;
 use crate::auth::{Caller, Scope};
 use crate::extract::{self, Path, Query};
 use crate::problem::Problem;
-use crate::v1::commands::{Rules, is_destructive, permitted, refused};
+use crate::v1::commands::{Rules, is_destructive, permitted, refused, rendering};
 
 /// How to enqueue.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -144,7 +144,7 @@ async fn run<'a>(
     let new = New {
         uuid: envelope.uuid.clone(),
         request_type: &envelope.request_type,
-        rendering: Rendering::Plain,
+        rendering: rendering(envelope),
         body: &envelope.body,
         lane: if destructive { ::commands::Lane::Urgent } else { ::commands::Lane::Normal },
         coalescing_key: None,

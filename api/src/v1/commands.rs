@@ -13,7 +13,7 @@ mod spec;
 
 pub(crate) use allowed::Rules;
 pub(crate) use destructive::{is_destructive, permitted};
-pub(crate) use options::{enqueue, refused};
+pub(crate) use options::{enqueue, refused, rendering};
 
 /// A path parameter as a `CommandUUID`.
 fn command_uuid(text: &str) -> Result<mdm_core::ids::CommandUuid, crate::problem::Problem> {

@@ -2,7 +2,7 @@ use mdm_core::enrollment::EnrollmentKind;
 use mdm_core::ids::{Fingerprint, IssuanceId, LinkId};
 use mdm_core::random::Random;
 use store::issuance::{self, Flow, NewIssuance, Purpose, State};
-use store::listing;
+use store::listing::{self, Issuances};
 
 use super::{at, certificate, enrolled, key, twice};
 
@@ -101,10 +101,17 @@ async fn open_records_end_with_their_link_and_with_a_newer_renewal() {
         assert_eq!(issuance::void_renewals(&mut tx, enrollment).await.unwrap(), 1);
         let found = issuance::get(&mut tx, renewal.id).await.unwrap().unwrap();
         assert_eq!(found.state, State::Void);
-        let listed = listing::issuance(&mut tx, &Issuances { enrollment: Some(enrollment), ..Issuances::default() }, None, 10).await.unwrap();
+        let listed =
+            listing::issuance(&mut tx, &Issuances { enrollment: Some(enrollment), ..Issuances::default() }, None, 10)
+                .await
+                .unwrap();
         assert_eq!(listed.iter().map(|row| row.id).collect::<Vec<_>>(), [renewal.id.0]);
         assert!(
-            listing::issuance(&mut tx, &Issuances::default(), Some(renewal.id), 1000).await.unwrap().iter().all(|r| r.id.0 < renewal.id.0)
+            listing::issuance(&mut tx, &Issuances::default(), Some(renewal.id), 1000)
+                .await
+                .unwrap()
+                .iter()
+                .all(|r| r.id.0 < renewal.id.0)
         );
         assert!(!issuance::consume(&mut tx, renewal.id, &[1; 32], "t", at(1)).await.unwrap());
         tx.commit().await.unwrap();

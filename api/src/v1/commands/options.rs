@@ -6,6 +6,7 @@ use commands::{Enqueued, Lane, New, Rendering, TargetOutcome};
 use http::StatusCode;
 use mdm_core::command::Envelope;
 use mdm_core::ids::{EnrollmentId, Label};
+use mdm_core::plist::{self, Limits};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use store::Tx;
@@ -150,7 +151,7 @@ async fn run(shared: &Shared, caller: &Caller, envelope: &Envelope, options: &Op
     let new = New {
         uuid: envelope.uuid.clone(),
         request_type: &envelope.request_type,
-        rendering: Rendering::Plain,
+        rendering: rendering(envelope),
         body: &envelope.body,
         lane,
         coalescing_key: options.coalescing_key()?,
@@ -166,6 +167,20 @@ async fn run(shared: &Shared, caller: &Caller, envelope: &Envelope, options: &Op
     record(&mut tx, caller, envelope, &enqueued, now).await?;
     tx.commit().await?;
     Ok((enqueued, not_allowed))
+}
+
+/// `ClearPasscode` is given without the token that only this server has; it is put in for each device when it is handed out.
+pub(crate) fn rendering(envelope: &Envelope) -> Rendering {
+    if envelope.request_type != "ClearPasscode" {
+        return Rendering::Plain;
+    }
+    let whole = plist::decode_dictionary(&envelope.body, Limits::API).ok();
+    let command = whole.as_ref().and_then(|whole| whole.get("Command")?.as_dictionary());
+    if command.is_some_and(|command| command.contains_key("UnlockToken")) {
+        Rendering::Plain
+    } else {
+        Rendering::Unlock
+    }
 }
 
 async fn record(

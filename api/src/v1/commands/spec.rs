@@ -3,8 +3,8 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use mdm_core::command::{
-    CertificateList, Command, DeviceConfigured, DeviceInformation, Envelope, InstallProfile, ProfileList,
-    RemoveProfile, SecurityInfo, device_information,
+    CertificateList, ClearPasscode, Command, DeviceConfigured, DeviceInformation, Envelope, InstallProfile,
+    ProfileList, RemoveProfile, SecurityInfo, UserConfigured, device_information,
 };
 use mdm_core::enrollment::{Channel, EnrollmentKind};
 use mdm_core::ids::CommandUuid;
@@ -52,6 +52,10 @@ pub(crate) enum CommandSpec {
     SecurityInfo {},
     /// `DeviceConfigured`
     DeviceConfigured {},
+    /// `UserConfigured`
+    UserConfigured {},
+    /// `ClearPasscode`; the device's unlock token is put in when the command is handed out.
+    ClearPasscode {},
     /// Any command.
     Raw {
         /// The whole XML property list with `CommandUUID` and `Command`, in base64; at most 5 MiB. It is sent as it is.
@@ -81,6 +85,8 @@ impl CommandSpec {
             Self::CertificateList { managed_only } => CertificateList { managed_only }.into(),
             Self::SecurityInfo {} => SecurityInfo.into(),
             Self::DeviceConfigured {} => DeviceConfigured.into(),
+            Self::UserConfigured {} => UserConfigured.into(),
+            Self::ClearPasscode {} => ClearPasscode.into(),
         };
         Ok(command.envelope(uuid.unwrap_or_else(fresh)))
     }
