@@ -8,9 +8,10 @@ use store::Tx;
 use store::enrollments::{self, Enrollment, Entered, Glance};
 use store::events::NewEvent;
 use store::identities;
-use store::issuance::{self, Purpose, State};
+use store::issuance;
 
 use crate::Door;
+use crate::checkin::external_issuer;
 use crate::identity::Identity;
 use crate::reply::DeviceError;
 
@@ -35,6 +36,7 @@ const UNKNOWN_USER: &str = "the body names a user that is not enrolled";
 /// A certificate that was issued to renew this very enrollment, and is seen for the first time, is pinned here: whether a device
 /// that renews says `Authenticate` again is not certain (open question Q10).
 pub(crate) async fn authorize(
+    door: &Door,
     tx: &mut Tx,
     identity: &Identity,
     sender: &Sender,
@@ -42,7 +44,7 @@ pub(crate) async fn authorize(
 ) -> Result<Authorized, DeviceError> {
     let pin = match identities::find_by_fingerprint(tx, identity.fingerprint).await? {
         Some(pin) => pin,
-        None => renewed(tx, identity, &sender.device, now).await?.ok_or(DeviceError::Denied(FOREIGN))?,
+        None => renewed(door, tx, identity, &sender.device, now).await?.ok_or(DeviceError::Denied(FOREIGN))?,
     };
     enrollments::lock(tx, pin.enrollment).await?;
     // Read again under the lock: another message may have retired it meanwhile.
@@ -66,16 +68,17 @@ pub(crate) async fn authorize(
 /// Pins a certificate whose issuance record renews the enrollment that the body names, where it is seen for the first time in
 /// a message other than `Authenticate`: the device uses it, so that the older identities are not accepted any more.
 pub(crate) async fn renewed(
+    door: &Door,
     tx: &mut Tx,
     identity: &Identity,
     key: &DeviceKey,
     now: Timestamp,
 ) -> Result<Option<identities::Identity>, DeviceError> {
-    let Some(record) = issuance::by_certificate(tx, identity.fingerprint).await? else {
+    let issuer = external_issuer(door, identity);
+    let Some(record) = enroll::renewing(tx, &identity.certificate, issuer, now).await? else {
         return Ok(None);
     };
-    let Some(named) = record.enrollment.filter(|_| record.purpose == Purpose::Renewal && record.state == State::Issued)
-    else {
+    let Some(named) = record.enrollment else {
         return Ok(None);
     };
     enrollments::lock(tx, named).await?;

@@ -53,7 +53,7 @@ async fn handle(
         tx.commit().await?;
         return Ok(reply::empty());
     }
-    let authorized = authorize(&mut tx, identity, message.sender(), now).await?;
+    let authorized = authorize(door, &mut tx, identity, message.sender(), now).await?;
     door.seen.note(authorized.device.id, now);
     // A device that leaves may do so without a token, and a user channel that begins with this message is looked at once it is there.
     if !matches!(message, Message::CheckOut(_) | Message::TokenUpdate(_)) {
@@ -133,7 +133,7 @@ pub(crate) fn arrival<'a>(
 }
 
 /// The external CA that itself signed the identity.
-fn external_issuer(door: &Door, identity: &Identity) -> Option<Fingerprint> {
+pub(crate) fn external_issuer(door: &Door, identity: &Identity) -> Option<Fingerprint> {
     let issuer = door.trust.issuer_of(&identity.certificate)?.fingerprint();
     door.settings.external_issuers.contains(&issuer).then_some(issuer)
 }

@@ -13,7 +13,7 @@ use crate::bearer::{Head, is_account_driven};
 use crate::identity::Identity;
 use crate::reply::{self, DeviceError};
 use crate::user_authenticate::check_token;
-use crate::{Door, set_up};
+use crate::{Door, set_up, unlock};
 
 /// Commands that may be refused at rendering in one answer before the session is ended.
 const MOST_REFUSALS: usize = 20;
@@ -64,7 +64,7 @@ async fn answer(
         glance = look(&mut tx).await?;
     }
     // A device may poll with its renewed identity before it says anything else (open question Q10).
-    if glance.is_none() && renewed(&mut tx, identity, &report.sender.device, now).await?.is_some() {
+    if glance.is_none() && renewed(door, &mut tx, identity, &report.sender.device, now).await?.is_some() {
         glance = look(&mut tx).await?;
     }
     let enrollment = judge(glance.as_ref(), identity, &report.sender, now)?;
@@ -189,6 +189,7 @@ async fn hand_out(
                 renewal::Rendered::Refused { why } => Err(why),
             }
         }
+        Rendering::Unlock => unlock::render(door, tx, &target, parameters).await?,
         Rendering::Acme | Rendering::Plain => {
             match policy::render(tx, &door.policy, &target, &picked.uuid, parameters, now).await? {
                 policy::Rendered::Body(body) => Ok(body),

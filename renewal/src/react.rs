@@ -78,6 +78,9 @@ pub async fn identity_seen(
     now: Timestamp,
 ) -> Result<(), Error> {
     identities::retire_earlier(tx, identity, now).await?;
+    if let Some(issuance) = identity.issuance {
+        renewals::close_older(tx, enrollment, issuance, now).await?;
+    }
     let Some(mut row) = renewals::get(tx, enrollment).await? else { return Ok(()) };
     if row.state == State::Done || row.identity == identity.fingerprint {
         return Ok(());

@@ -286,6 +286,16 @@ pub async fn abandon(tx: &mut Tx, enrollment: EnrollmentId, now: Timestamp) -> R
     Ok(())
 }
 
+/// An identity has proved itself: certificates that were to renew the enrollment by records older than `than` can't be used any
+/// more, so that one that was given up does not put out the one that took its place.
+pub async fn close_older(tx: &mut Tx, enrollment: EnrollmentId, than: IssuanceId, now: Timestamp) -> Result<u64> {
+    Ok(run!(tx, c => sqlx::query(
+        "UPDATE issuance SET state = CASE WHEN state = 'open' THEN 'void' ELSE 'revoked' END,
+                revoked_at = CASE WHEN state = 'open' THEN NULL ELSE $3 END
+          WHERE enrollment_id = $1 AND id < $2 AND purpose = 'renewal' AND state IN ('open', 'issued')")
+        .bind(enrollment.0).bind(than.0).bind(now.0).execute(c).await.map(|done| done.rows_affected()))?)
+}
+
 /// The record by which this key got a certificate that renews the enrollment and was not used yet: the same request came again.
 pub async fn issued_for_key(tx: &mut Tx, enrollment: EnrollmentId, key_sha256: &[u8; 32]) -> Result<Option<Issuance>> {
     let id: Option<Uuid> = run!(tx, c => sqlx::query_scalar(

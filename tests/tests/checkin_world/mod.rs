@@ -13,11 +13,14 @@ use checkin::{LastSeen, PeerAddress, PeerCertificate, Settings, Shared};
 use commands::{Lane, New, Rendering, Stall};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
+use issuer::Authority;
 use issuer::issuance::{OpenIssuance, Purpose};
+use issuer::scep::CurrentAuthority;
 use mdm_core::certificate::Certificate;
 use mdm_core::crypto::cms_sign::ProfileSigner;
 use mdm_core::crypto::issue::{CaUse, Issuer, LeafUse, NewCa, NewLeaf, issue_ca, issue_leaf};
 use mdm_core::crypto::key::{Hash, PrivateKey, PublicKey};
+use mdm_core::crypto::machine_info::DeviceAuthorities;
 use mdm_core::crypto::seal::Sealer;
 use mdm_core::crypto::trust::Trust;
 use mdm_core::enrollment::{DeviceKey, EnrollmentKind, UserKey};
@@ -27,6 +30,7 @@ use mdm_core::time::{Clock, Timestamp};
 use store::Store;
 use store::enrollments::Enrollment;
 use store::issuance::Flow;
+use tokio::sync::OnceCell;
 use tower::ServiceExt;
 
 pub(crate) const TOPIC: &str = "com.apple.mgmt.External.0a1b2c3d-0000-4000-8000-000000000001";
@@ -39,7 +43,7 @@ const YEAR: Duration = Duration::from_hours(365 * 24);
 pub(crate) async fn story<F: Future<Output = ()>>(story: impl Fn(World) -> F) {
     mdm_tests::on_both(|store| {
         let story = &story;
-        async move { story(World::new(store)).await }
+        async move { story(World::new(store).await).await }
     })
     .await;
 }
@@ -91,14 +95,16 @@ pub(crate) struct World {
     random: Random,
     sealer: Sealer,
     policy: Arc<policy::Context>,
+    pub(crate) enroll: enroll::Shared,
+    expired_grace: Duration,
     door: Router,
 }
 
 impl World {
-    fn new(store: Store) -> Self {
+    pub(crate) async fn new(store: Store) -> Self {
         let random = Random::System;
         let ca_key = PrivateKey::generate_p256().unwrap();
-        let new = NewCa { common_name: "Example CA", ca_use: CaUse::Identities, now: START, valid_for: 3 * YEAR };
+        let new = NewCa { common_name: "Example CA", ca_use: CaUse::Identities, now: START, valid_for: 1000 * YEAR };
         let ca = Certificate::from_der(&issue_ca(&ca_key, &new, &random).unwrap()).unwrap();
         let signer_key = PrivateKey::generate_p256().unwrap();
         let signer = leaf(&ca_key, &ca, &signer_key, "signer", LeafUse::ProfileSigner, START);
@@ -110,19 +116,75 @@ impl World {
             identifier: "org.example.mdm".into(),
             organization: None,
         });
+        let clock = Clock::fixed(START);
+        let authority = authority(&store, &sealer, &random).await;
+        let base = "https://mdm.example.org";
+        let enroll = enroll::Shared {
+            store: store.clone(),
+            clock: clock.clone(),
+            random: random.clone(),
+            settings: Arc::new(enroll::Settings {
+                public_url: base.parse().unwrap(),
+                server_url: format!("{base}/mdm"),
+                check_in_url: format!("{base}/checkin"),
+                scep_url: format!("{base}/scep"),
+                organization: "Example".into(),
+                profile_identifier: "org.example.mdm.enrollment".into(),
+                anchors: Vec::new(),
+                pin_anchors: false,
+                pin_revocation_required: false,
+                trust: enroll::trust::Terms { public: true, pilot: false },
+                sign_profile: true,
+                sign_message: true,
+                use_development_apns: false,
+                challenge_life: Duration::from_mins(60),
+                per_ip: enroll::Settings::DEFAULT_PER_IP,
+                machine_info_skew: enroll::Settings::DEFAULT_MACHINE_INFO_SKEW,
+            }),
+            authority: CurrentAuthority::new(authority),
+            sign_in: signin::Context {
+                store: store.clone(),
+                clock: clock.clone(),
+                random: random.clone(),
+                sealer: sealer.clone(),
+                settings: Arc::new(signin::Settings::new(base.parse().unwrap(), "Example")),
+                provider: None,
+                limits: Arc::default(),
+            },
+            device_authorities: Arc::new(DeviceAuthorities::new(Vec::new(), false).unwrap()),
+            asked: Arc::default(),
+            turned_away: Arc::default(),
+        };
         let mut world = Self {
             store,
-            clock: Clock::fixed(START),
+            clock,
             seen: LastSeen::default(),
             ca,
             ca_key,
             random,
             sealer,
             policy,
+            enroll,
+            expired_grace: Duration::ZERO,
             door: Router::new(),
         };
         world.door = world.door_with(Settings::default());
         world
+    }
+
+    /// What renews identities.
+    pub(crate) fn renewal(&self) -> renewal::Context {
+        renewal::Context {
+            enroll: self.enroll.clone(),
+            commands: self.policy.commands.clone(),
+            settings: renewal::Settings { expired_grace: self.expired_grace },
+        }
+    }
+
+    /// From now on an identity that has ended may fetch a new one for so long.
+    pub(crate) fn grace(&mut self, grace: Duration) {
+        self.expired_grace = grace;
+        self.door = self.door_with(Settings::default());
     }
 
     /// The door with these settings.
@@ -135,6 +197,8 @@ impl World {
             trust: Arc::new(Trust::new(vec![self.ca.clone()]).unwrap()),
             commands: self.policy.commands.clone(),
             policy: self.policy.clone(),
+            renewal: Arc::new(self.renewal()),
+            bearer: account::bearer::Settings { public_url: "https://mdm.example.org".parse().unwrap() },
             seen: self.seen.clone(),
             settings: Arc::new(settings),
         })
@@ -338,6 +402,25 @@ impl World {
         assert!(store::identities::revoke(&mut tx, fingerprint, self.now()).await.unwrap());
         tx.commit().await.unwrap();
     }
+}
+
+/// The built-in authority, with the keys of the first world: RSA keys are slow to make.
+async fn authority(store: &Store, sealer: &Sealer, random: &Random) -> Authority {
+    static KEYS: OnceCell<Vec<store::keys::Row>> = OnceCell::const_new();
+    const NAMES: [&str; 3] = ["identity-ca", "scep-ra", "profile-signer"];
+    let settings = issuer::authority::Settings::default();
+    let mut tx = store.begin().await.unwrap();
+    for row in KEYS.get().into_iter().flatten() {
+        store::keys::insert(&mut tx, row).await.unwrap();
+    }
+    let authority = Authority::load_or_create(&mut tx, sealer, random, START, &settings).await.unwrap();
+    let mut rows = Vec::new();
+    for name in NAMES {
+        rows.push(store::keys::get(&mut tx, name).await.unwrap().unwrap());
+    }
+    KEYS.get_or_init(|| async { rows }).await;
+    tx.commit().await.unwrap();
+    authority
 }
 
 /// A property list with this content in its dictionary.
