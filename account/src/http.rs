@@ -14,7 +14,7 @@ use enroll::door::account::{Account, DeviceSignature, Method};
 use enroll::door::{self, Settings};
 use enroll::http::PROFILE_TYPE;
 use enroll::{DeviceFacts, Shared, Visitor};
-use mdm_core::crypto::machine_info::{self, DeviceAuthorities, MachineInfo, MachineInfoError};
+use mdm_core::crypto::machine_info::{self, MachineInfo};
 use mdm_core::ids::Label;
 use mdm_core::rate::{Buckets, Rate};
 use mdm_core::time::Timestamp;
@@ -38,8 +38,6 @@ const PROFILES_PER_ACCOUNT: Rate = Rate { burst: 20, per_second: 1.0 / 60.0 };
 #[derive(Debug)]
 pub(crate) struct Door {
     pub(crate) shared: Shared,
-    pub(crate) signin: signin::Context,
-    authorities: Arc<DeviceAuthorities>,
     written: Written,
     profiles: Buckets<String>,
 }
@@ -47,7 +45,7 @@ pub(crate) struct Door {
 impl Door {
     /// The settings of a mode's door. Whether it is open is not looked at: whoever is enrolled may sign in again.
     pub(crate) async fn account_settings(&self, mode: Mode) -> Result<Account, Error> {
-        possible(&self.shared.settings)?;
+        enroll::trust::account_driven(&self.shared.settings)?;
         Ok(door::load(&mut self.shared.store.read().await?, mode.door()).await?.account)
     }
 
@@ -58,14 +56,8 @@ impl Door {
 
 /// The routes `/.well-known/com.apple.remotemanagement` and below `/account`, for the device listener. Expects
 /// `ConnectInfo<SocketAddr>` with the client's own address on each request; without it all clients share one limit.
-pub fn router(shared: Shared, signin: signin::Context, authorities: Arc<DeviceAuthorities>) -> Router {
-    let door = Arc::new(Door {
-        shared: shared.clone(),
-        signin,
-        authorities,
-        written: Written::default(),
-        profiles: Buckets::default(),
-    });
+pub fn router(shared: Shared) -> Router {
+    let door = Arc::new(Door { shared: shared.clone(), written: Written::default(), profiles: Buckets::default() });
     Router::new()
         .route("/.well-known/com.apple.remotemanagement", get(discover))
         .route("/account/{mode}", post(profile))
@@ -82,7 +74,7 @@ pub fn router(shared: Shared, signin: signin::Context, authorities: Arc<DeviceAu
 async fn discover(State(door): State<Arc<Door>>, RawQuery(query): RawQuery) -> Response {
     let asked = Asked::from_query(&query.unwrap_or_default());
     let chosen = async {
-        possible(&door.shared.settings)?;
+        enroll::trust::account_driven(&door.shared.settings)?;
         let mut tx = door.shared.store.read().await?;
         let mut doors = Vec::new();
         for mode in Mode::ALL {
@@ -140,8 +132,7 @@ async fn profile(State(door): State<Arc<Door>>, Path(mode): Path<String>, header
             (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, "60")]).into_response()
         }
         Err(Failure::Device(why)) => {
-            tracing::info!(mode = mode.as_str(), %why, "what a device says of itself is not believed");
-            door.refuse(Refusal::new(mode, "profile", why.code())).await;
+            door.refuse(Refusal::new(mode, "profile", why)).await;
             StatusCode::BAD_REQUEST.into_response()
         }
         Err(Failure::Error(Error::Enroll(error))) if error.refusal().is_some() => {
@@ -155,7 +146,7 @@ async fn profile(State(door): State<Arc<Door>>, Path(mode): Path<String>, header
 /// Why a request for a profile is not served.
 enum Failure {
     /// The body does not prove which device asks.
-    Device(MachineInfoError),
+    Device(&'static str),
     Error(Error),
 }
 
@@ -174,18 +165,26 @@ impl store::Busy for Failure {
 async fn ask(door: &Door, mode: Mode, authorization: Option<&str>, body: &[u8]) -> Result<Asks, Failure> {
     let shared = &door.shared;
     let now = shared.clock.now();
-    possible(&shared.settings)?;
+    enroll::trust::account_driven(&shared.settings)?;
     let mut tx = shared.store.begin().await?;
     let settings = door::load(&mut tx, mode.door()).await?;
     if !settings.enabled {
         return Ok(Asks::Closed);
     }
-    let device = match settings.account.device_signature {
-        DeviceSignature::Apple => machine_info::verify(body, &door.authorities, now),
-        DeviceSignature::Any => machine_info::verify_signature_only(body),
-    };
-    let device = device.map_err(Failure::Device)?;
     let proven = settings.account.device_signature == DeviceSignature::Apple;
+    let device = if proven {
+        machine_info::verify(body, &shared.device_authorities, now)
+    } else {
+        machine_info::verify_signature_only(body)
+    };
+    let device = device.map_err(|error| {
+        tracing::info!(mode = mode.as_str(), %error, "what a device says of itself is not believed");
+        Failure::Device(error.code())
+    })?;
+    let skew = shared.settings.machine_info_skew;
+    if device.signed_at.is_some_and(|at| at > now.plus(skew) || at < now.minus(skew)) {
+        return Err(Failure::Device("machine_info_stale"));
+    }
     let token = match presented::look(&mut tx, mode, authorization, now).await? {
         Ok(row) if row.enrollment_id.is_none() => row,
         // It is an enrolled device's: no second device comes in by it.
@@ -309,9 +308,4 @@ pub(crate) fn failed(door: &Door, error: &Error) -> Response {
     let mut response = page(door, StatusCode::SERVICE_UNAVAILABLE, "The server is not ready", text);
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("30"));
     response
-}
-
-/// Whether devices can enroll by account at a server that is set up so.
-fn possible(_settings: &enroll::Settings) -> Result<(), Error> {
-    Ok(())
 }

@@ -94,7 +94,7 @@ async fn begin(door: &Door, mode: Mode, subject: &Subject, hint: Option<&str>) -
             login_hint: hint,
         };
         let mut tx = door.shared.store.begin().await?;
-        let begun = signin::begin(&mut tx, &door.signin, &begin, now).await?;
+        let begun = signin::begin(&mut tx, &door.shared.sign_in, &begin, now).await?;
         tx.commit().await?;
         Ok::<_, Error>(begun)
     });
@@ -141,7 +141,7 @@ async fn give(door: &Door, mode: Mode, headers: &HeaderMap) -> Result<Given, Err
     let shared = &door.shared;
     let now = shared.clock.now();
     let mut tx = shared.store.begin().await?;
-    let Some(person) = signin::take(&mut tx, &door.signin, headers, mode.purpose(), now).await? else {
+    let Some(person) = signin::take(&mut tx, &door.shared.sign_in, headers, mode.purpose(), now).await? else {
         return Ok(Given::Nobody);
     };
     let settings = enroll::door::load(&mut tx, mode.door()).await?.account;

@@ -10,8 +10,10 @@ use checkin::Sha1 as Sha1Rule;
 use issuer::scep::CurrentAuthority;
 use mdm_core::certificate::Certificate;
 use mdm_core::crypto::cms_sign::ProfileSigner;
+use mdm_core::crypto::machine_info::DeviceAuthorities;
 use mdm_core::crypto::seal::Sealer;
 use mdm_core::crypto::trust::Trust;
+use mdm_core::ids::Fingerprint;
 use mdm_core::random::Random;
 use mdm_core::rate::{Buckets, Rate};
 use mdm_core::secret::Secret;
@@ -21,8 +23,9 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::config::{Config, ExternalMatch, PushClient, Sha1};
+use crate::config::{Config, ExternalMatch, PushClient, ServerKind, Sha1};
 use crate::listen::{self, Limits, Listener, ServerCertificate, TrustedProxies};
+use crate::trust::{self, Setup, Switch, Watch};
 use crate::{health, seal, tasks, telemetry, tls};
 
 /// The opened server: database, keys and contexts, not listening yet.
@@ -35,11 +38,19 @@ pub struct App {
     pub(crate) sealer: Sealer,
     pub(crate) authority: CurrentAuthority,
     pub(crate) trust: Arc<Trust>,
+    /// The external CAs whose certificates devices may show.
+    external_issuers: Vec<Fingerprint>,
+    /// Who certifies devices in the factory.
+    device_authorities: Arc<DeviceAuthorities>,
     pub(crate) commands: commands::Context,
     pub(crate) policy: Arc<policy::Context>,
+    /// How people sign in; every door shares it.
+    pub(crate) sign_in: signin::Context,
     certificate: Option<Arc<ServerCertificate>>,
-    /// CA certificates that devices need for the server's own certificate.
+    /// CA certificates that devices are given for the server's own certificate, the next ones included.
     pub(crate) anchors: Vec<Certificate>,
+    /// Whether and why devices trust the server's own certificate.
+    pub(crate) watch: Watch,
 }
 
 /// The running server.
@@ -82,13 +93,18 @@ impl App {
         let mut tx = store.begin().await?;
         let authority =
             issuer::Authority::load_or_create(&mut tx, &sealer, &random, now, &authority_settings(config)?).await?;
-        let (certificate, anchors) = server_certificate(config, &mut tx, &sealer, &random, now).await?;
+        let mut setup = Setup::read(config)?;
+        let (certificate, held_back) = server_certificate(config, &mut setup, &mut tx, &sealer, &random, now).await?;
         tx.commit().await?;
+        let anchors = setup.given();
+        let watch = Watch::new(setup, store.clone(), clock.clone(), certificate.clone());
+        watch.held_back(held_back);
 
         let mut issuers = vec![authority.certificate().clone()];
         if let Some(file) = &config.identity.external_ca_file {
             issuers.extend(tls::read_anchors(file)?);
         }
+        let external_issuers = issuers.iter().skip(1).map(Certificate::fingerprint).collect();
         let commands =
             commands::Context { sealer: sealer.clone(), random: random.clone(), stall: commands::Stall::default() };
         let policy = policy::Context {
@@ -96,6 +112,15 @@ impl App {
             signer: authority.profile_signer().clone(),
             identifier: config.profile_identifier(),
             organization: Some(config.organization.clone()),
+        };
+        let sign_in = signin::Context {
+            store: store.clone(),
+            clock: clock.clone(),
+            random: random.clone(),
+            sealer: sealer.clone(),
+            settings: Arc::new(sign_in_settings(config)),
+            provider: config.sign_in.provider()?,
+            limits: Arc::default(),
         };
         Ok(Self {
             config: config.clone(),
@@ -105,10 +130,14 @@ impl App {
             sealer,
             authority: CurrentAuthority::new(authority),
             trust: Arc::new(Trust::new(issuers)?),
+            external_issuers,
+            device_authorities: Arc::new(config.machine_info.authorities()?),
             commands,
             policy: Arc::new(policy),
+            sign_in,
             certificate,
             anchors,
+            watch,
         })
     }
 
@@ -134,9 +163,18 @@ impl App {
         let seen = checkin::LastSeen::default();
         let guard = Arc::new(api::Guard::default());
         let mut work = JoinSet::new();
-        tasks::spawn(&mut work, &self, &seen, &guard, self.pusher()?, &stopping);
+        tasks::spawn(&mut work, &self, &seen, &guard, self.pusher()?, self.renewal()?, self.ade()?, &stopping);
         if let (Some(certificate), Some(files)) = (&self.certificate, tls_files(&self.config)) {
-            work.spawn(tasks::reload_certificate(Arc::clone(certificate), files, tasks::stopped(stopping.clone())));
+            let switch = Switch {
+                certificate: Arc::clone(certificate),
+                files,
+                watch: self.watch.clone(),
+                store: self.store.clone(),
+                sealer: self.sealer.clone(),
+                random: self.random.clone(),
+                clock: self.clock.clone(),
+            };
+            work.spawn(trust::reload(switch, tasks::stopped(stopping.clone())));
         }
 
         let limits = Limits {
@@ -159,14 +197,14 @@ impl App {
         ));
         work.spawn(listen::serve(
             Listener { tcp: operator, tls: plain_tls, limits, proxies },
-            api::router(self.api(guard)),
+            api::router(self.api(guard)?),
             stopped(),
         ));
         let health_shared = health::Shared {
             store: self.store.clone(),
             clock: self.clock.clone(),
             metrics: telemetry::metrics()?,
-            tls: tls_files(&self.config),
+            watch: self.watch.clone(),
         };
         work.spawn(listen::serve(
             Listener { tcp: health, tls: None, limits, proxies: TrustedProxies::default() },
@@ -185,8 +223,8 @@ impl App {
     }
 
     fn device_router(&self, seen: checkin::LastSeen) -> Result<Router> {
-        let per_minute = |n: u32| Rate { burst: n, per_second: f64::from(n) / 60.0 };
         let limits = self.config.limits;
+        let url = |path: &str| self.config.public_url.join(path).map(String::from);
         let external_by_subject = self.config.identity.external_match == ExternalMatch::Subject;
         let checkin = checkin::router(checkin::Shared {
             store: self.store.clone(),
@@ -196,6 +234,8 @@ impl App {
             trust: Arc::clone(&self.trust),
             commands: self.commands.clone(),
             policy: Arc::clone(&self.policy),
+            bearer: account::bearer::Settings { public_url: self.config.public_url.clone() },
+            renewal: Arc::new(self.renewal()?),
             seen,
             settings: Arc::new(checkin::Settings {
                 sha1: match self.config.mdm_signature.sha1 {
@@ -208,30 +248,15 @@ impl App {
                 trusted_peers: self.config.proxy.trusted_peers.clone(),
                 certificate_header: self.config.proxy.certificate_header.as_deref().map(str::parse).transpose()?,
                 external_by_subject,
+                external_issuers: self.external_issuers.clone(),
+                server_url: Some(url("mdm")?),
+                network_users: self.config.users.network.into(),
+                realm: self.config.realm(),
             }),
         });
-        let url = |path: &str| self.config.public_url.join(path).map(String::from);
-        let enroll = enroll::router(enroll::Shared {
-            store: self.store.clone(),
-            clock: self.clock.clone(),
-            random: self.random.clone(),
-            settings: Arc::new(enroll::Settings {
-                public_url: self.config.public_url.clone(),
-                server_url: url("mdm")?,
-                check_in_url: url("checkin")?,
-                scep_url: url("scep")?,
-                organization: self.config.organization.clone(),
-                profile_identifier: self.config.profile_identifier(),
-                anchors: self.anchors.clone(),
-                pin_anchors: false,
-                sign_message: self.config.enroll.sign_message,
-                use_development_apns: self.config.enroll.use_development_apns,
-                challenge_life: Duration::from_secs(u64::from(self.config.scep.challenge_minutes) * 60),
-                per_ip: per_minute(limits.enroll_per_ip_per_minute),
-            }),
-            signer: self.config.enroll.sign_profile.then(|| Arc::new(self.authority.get().profile_signer().clone())),
-            asked: Arc::new(Buckets::default()),
-        });
+        let enrollment = self.enrollment()?;
+        let account = account::router(enrollment.clone());
+        let enroll = enroll::router(enrollment);
         let scep = issuer::scep::router(issuer::scep::Shared::new(
             self.store.clone(),
             self.authority.clone(),
@@ -243,25 +268,91 @@ impl App {
                 per_minute: limits.scep_per_minute,
             },
         ));
-        Ok(checkin.merge(enroll).merge(scep))
+        let crl = issuer::crl::Shared::new(self.store.clone(), self.authority.clone(), self.clock.clone());
+        let edge = checkin.merge(enroll).merge(account).merge(scep).merge(issuer::crl::router(crl));
+        Ok(edge.merge(signin::router(self.sign_in.clone())))
     }
 
-    fn api(&self, guard: Arc<api::Guard>) -> api::Shared {
+    /// What makes enrollment profiles: for the pages, and for renewals.
+    pub(crate) fn enrollment(&self) -> Result<enroll::Shared> {
+        let per_minute = |n: u32| Rate { burst: n, per_second: f64::from(n) / 60.0 };
+        let limits = self.config.limits;
+        let url = |path: &str| self.config.public_url.join(path).map(String::from);
+        Ok(enroll::Shared {
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            random: self.random.clone(),
+            settings: Arc::new(enroll::Settings {
+                public_url: self.config.public_url.clone(),
+                server_url: url("mdm")?,
+                check_in_url: url("checkin")?,
+                scep_url: url("scep")?,
+                organization: self.config.organization.clone(),
+                profile_identifier: self.config.profile_identifier(),
+                anchors: self.anchors.clone(),
+                pin_anchors: self.watch.setup().pinned,
+                pin_revocation_required: self.config.trust.pin_revocation_required,
+                trust: enroll::trust::Terms {
+                    public: self.watch.setup().kind == ServerKind::Public,
+                    pilot: self.watch.setup().pilot,
+                },
+                sign_profile: self.config.enroll.sign_profile,
+                sign_message: self.config.enroll.sign_message,
+                use_development_apns: self.config.enroll.use_development_apns,
+                challenge_life: Duration::from_secs(u64::from(self.config.scep.challenge_minutes) * 60),
+                machine_info_skew: Duration::from_secs(u64::from(self.config.machine_info.skew_hours) * 3600),
+                per_ip: per_minute(limits.enroll_per_ip_per_minute),
+            }),
+            authority: self.authority.clone(),
+            sign_in: self.sign_in.clone(),
+            device_authorities: Arc::clone(&self.device_authorities),
+            asked: Arc::new(Buckets::default()),
+            turned_away: Arc::new(Buckets::default()),
+        })
+    }
+
+    /// What renews device identities.
+    pub(crate) fn renewal(&self) -> Result<renewal::Context> {
+        Ok(renewal::Context {
+            enroll: self.enrollment()?,
+            commands: self.commands.clone(),
+            settings: self.config.renewal.settings(),
+        })
+    }
+
+    /// What speaks with Apple's device service.
+    pub(crate) fn ade(&self) -> Result<ade::Context> {
+        let enrollment = self.enrollment()?.settings;
+        let anchors = if enrollment.gives_anchors() { enrollment.anchors.clone() } else { Vec::new() };
+        Ok(ade::Context {
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            random: self.random.clone(),
+            sealer: self.sealer.clone(),
+            client: self.config.ade.client()?,
+            settings: Arc::new(self.config.ade.settings(&self.config.public_url, anchors)?),
+        })
+    }
+
+    fn api(&self, guard: Arc<api::Guard>) -> Result<api::Shared> {
         let authority = self.authority.get();
         let ca = authority.certificate();
-        api::Shared {
+        Ok(api::Shared {
             store: self.store.clone(),
             clock: self.clock.clone(),
             random: self.random.clone(),
             guard,
             commands: self.commands.clone(),
             policy: self.policy.as_ref().clone(),
+            ade: self.ade()?,
+            trust: self.watch.for_api(self.config.trust.verification(&self.config.tls)),
             about: Arc::new(api::About {
                 public_url: self.config.public_url.clone(),
                 identity_ca: ca.fingerprint(),
                 identity_ca_not_after: ca.not_after(),
+                invitations: self.config.sign_in.invitations,
             }),
-        }
+        })
     }
 
     fn pusher(&self) -> Result<push::run::Pusher> {
@@ -279,6 +370,15 @@ impl App {
             settings,
         ))
     }
+}
+
+/// What every sign-in has in common.
+fn sign_in_settings(config: &Config) -> signin::Settings {
+    let mut settings = signin::Settings::new(config.public_url.clone(), &config.organization);
+    settings.invitations = config.sign_in.invitations;
+    settings.per_ip.burst = config.limits.enroll_per_ip_per_minute;
+    settings.per_ip.per_second = f64::from(config.limits.enroll_per_ip_per_minute) / 60.0;
+    settings
 }
 
 /// How the built-in CA is set up.
@@ -308,24 +408,24 @@ fn tls_files(config: &Config) -> Option<tls::Files> {
     Some(tls::Files { certificate, key })
 }
 
-/// The device listener's certificate – configured, or made by the server itself – and what devices must trust for it.
+/// The device listener's certificate – configured, or made by the server itself – and how many devices the files' chain would
+/// lose, where it is held back for that. The CA of a certificate of the server's own making becomes an anchor.
 async fn server_certificate(
     config: &Config,
+    setup: &mut Setup,
     tx: &mut store::Tx,
     sealer: &Sealer,
     random: &Random,
     now: mdm_core::time::Timestamp,
-) -> Result<(Option<Arc<ServerCertificate>>, Vec<Certificate>)> {
-    let mut anchors = match &config.tls.anchors_file {
-        Some(file) => tls::read_anchors(file)?,
-        None => Vec::new(),
-    };
+) -> Result<(Option<Arc<ServerCertificate>>, Option<trust::facts::Lost>)> {
     if config.tls.off {
-        return Ok((None, anchors));
+        return Ok((None, None));
     }
     if let Some(files) = tls_files(config) {
         let (chain, key) = files.read()?;
-        return Ok((Some(Arc::new(ServerCertificate::from_pem(&chain, &key)?)), anchors));
+        let (pair, held_back) = trust::at_start(tx, sealer, setup, trust::Pair { chain, key }, now).await?;
+        trust::keep(tx, sealer, random, &pair, now).await?;
+        return Ok((Some(Arc::new(ServerCertificate::from_pem(&pair.chain, &pair.key)?)), held_back));
     }
     let host = config.public_url.host_str().context("public_url has no host")?.trim_matches(['[', ']']);
     let made = issuer::server::load_or_create(tx, sealer, random, now, host).await?;
@@ -334,8 +434,8 @@ async fn server_certificate(
     );
     let chain = format!("{}{}", made.certificate.to_pem(), made.ca.to_pem());
     let key = made.key.to_pkcs8_pem()?;
-    anchors.push(made.ca);
-    Ok((Some(Arc::new(ServerCertificate::from_pem(chain.as_bytes(), key.expose().as_bytes())?)), anchors))
+    setup.anchors.push(made.ca);
+    Ok((Some(Arc::new(ServerCertificate::from_pem(chain.as_bytes(), key.expose().as_bytes())?)), None))
 }
 
 /// Where the `direct` APNs client connects.
