@@ -614,3 +614,6 @@ pub(crate) fn command_parts(command: &Value) -> Result<(&str, &str, &Value)> {
     let kind = keys.text("RequestType").ok_or_else(|| Error::Protocol("a command without RequestType".into()))?;
     Ok((kind, uuid, keys))
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,7 @@ pub mod acme_client;
 pub mod ade;
 pub mod ade_service;
 pub mod apns;
+pub mod arrivals;
 pub mod attestation;
 pub mod authority;
 pub mod browser;

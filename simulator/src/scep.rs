@@ -1,4 +1,4 @@
-//! The SCEP client of a device (RFC 8894): GetCACaps, GetCACert, PKCSReq, CertRep.
+//! The SCEP client of a device (RFC 8894): GetCACaps, GetCACert, PKCSReq, RenewalReq, CertRep.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
@@ -80,12 +80,27 @@ impl Strength {
 
 /// Asks for a certificate and returns it with the key made for it.
 pub async fn enroll(client: &Client, request: &Request, strength: Strength) -> Result<Identity> {
+    exchange(client, request, strength, None).await
+}
+
+/// RenewalReq (RFC 8894 section 3.3.1): asks for a certificate for a new key, signed with the identity that is there. Apple's
+/// devices never do this; other clients do.
+pub async fn renew(client: &Client, request: &Request, current: &Identity, strength: Strength) -> Result<Identity> {
+    exchange(client, request, strength, Some(current)).await
+}
+
+async fn exchange(
+    client: &Client,
+    request: &Request,
+    strength: Strength,
+    current: Option<&Identity>,
+) -> Result<Identity> {
     let capabilities = capabilities(client, request).await?;
     let authorities = authorities(client, request).await?;
     let made = tokio::task::spawn_blocking({
         let request = request.clone();
-        let authorities = authorities.clone();
-        move || Message::new(&request, &authorities, strength)
+        let (authorities, current) = (authorities.clone(), current.cloned());
+        move || Message::new(&request, &authorities, strength, current)
     })
     .await
     .map_err(|error| Error::Scep(error.to_string()))??;
@@ -172,26 +187,34 @@ fn recipient(authorities: &[X509]) -> Option<&X509> {
     authorities.iter().find(|certificate| !is_ca(certificate)).or_else(|| authorities.iter().find(is_ca))
 }
 
-/// A PKCSReq and what is needed to read its answer.
+/// A PKCSReq or RenewalReq and what is needed to read its answer.
 struct Message {
     der: Vec<u8>,
     signer: Identity,
+    /// The key that the certificate will be for.
+    key: PKey<Private>,
     transaction: String,
     nonce: Vec<u8>,
 }
 
 impl Message {
-    fn new(request: &Request, authorities: &[X509], strength: Strength) -> Result<Self> {
+    fn new(request: &Request, authorities: &[X509], strength: Strength, current: Option<Identity>) -> Result<Self> {
         let key = match &request.key {
             Some(key) => key.clone(),
             None => PKey::from_rsa(Rsa::generate(request.key_size)?)?,
         };
         let csr = certificate_request(request, &key)?;
-        let mut name = X509NameBuilder::new()?;
-        name.append_entry_by_text("CN", "SCEP SIGNER")?;
         let style = strength.style();
-        let certificate = signature::self_signed_with(&name.build(), &key, 1, style.digest)?;
-        let signer = Identity { certificate, key };
+        let message_type = if current.is_some() { "17" } else { "19" };
+        let signer = match current {
+            Some(current) => current,
+            None => {
+                let mut name = X509NameBuilder::new()?;
+                name.append_entry_by_text("CN", "SCEP SIGNER")?;
+                let certificate = signature::self_signed_with(&name.build(), &key, 1, style.digest)?;
+                Identity { certificate, key: key.clone() }
+            }
+        };
 
         let mut recipients = Stack::new()?;
         match strength {
@@ -213,12 +236,12 @@ impl Message {
         let mut nonce = vec![0; 16];
         openssl::rand::rand_bytes(&mut nonce)?;
         let attributes = vec![
-            attribute(MESSAGE_TYPE, Any::encode_from(&PrintableString::new("19")?)?)?,
+            attribute(MESSAGE_TYPE, Any::encode_from(&PrintableString::new(message_type)?)?)?,
             attribute(TRANSACTION_ID, Any::encode_from(&PrintableString::new(&transaction)?)?)?,
             attribute(SENDER_NONCE, Any::encode_from(&OctetString::new(nonce.clone())?)?)?,
         ];
         let der = signature::sign(&signer, &envelope, true, style, attributes)?;
-        Ok(Self { der, signer, transaction, nonce })
+        Ok(Self { der, signer, key, transaction, nonce })
     }
 
     /// Reads a CertRep (RFC 8894 section 3.3.2).
@@ -264,8 +287,8 @@ impl Message {
         let inner = CmsContentInfo::from_der(&envelope)?.decrypt(&self.signer.key, &self.signer.certificate)?;
         for der in signature::certificates(&inner)? {
             let certificate = X509::from_der(&der)?;
-            if certificate.public_key()?.public_eq(&self.signer.key) {
-                return Ok(Identity { certificate, key: self.signer.key });
+            if certificate.public_key()?.public_eq(&self.key) {
+                return Ok(Identity { certificate, key: self.key });
             }
         }
         Err(Error::Scep("no certificate for our key in the answer".into()))
@@ -407,11 +430,17 @@ mod tests {
         let ca = signature::self_signed("CA", 2048, 1).unwrap();
         let authorities = [ca.certificate.clone()];
         for strength in [Strength::Today, Strength::Foreign] {
-            let message = Message::new(&request(), &authorities, strength).unwrap();
+            let message = Message::new(&request(), &authorities, strength, None).unwrap();
             let reply = answer(&ca, &message.der, "0", strength);
             let identity = message.accept(&reply, &authorities).unwrap();
             assert!(identity.certificate.public_key().unwrap().public_eq(&identity.key));
         }
+        let current = signature::self_signed("device", 2048, 1).unwrap();
+        let renewal = Message::new(&request(), &authorities, Strength::Today, Some(current.clone())).unwrap();
+        let signers = signature::certificates(&renewal.der).unwrap();
+        assert_eq!(signers, [current.certificate.to_der().unwrap()]);
+        let reply = answer(&ca, &renewal.der, "0", Strength::Today);
+        assert!(!renewal.accept(&reply, &authorities).unwrap().key.public_eq(&current.key));
         let key = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
         let csr = certificate_request(&request(), &key).unwrap();
         let csr = CertReq::from_der(&csr).unwrap();
@@ -423,12 +452,12 @@ mod tests {
     fn a_failure_and_a_foreign_signer_are_refused() {
         let ca = signature::self_signed("CA", 2048, 1).unwrap();
         let authorities = [ca.certificate.clone()];
-        let message = Message::new(&request(), &authorities, Strength::Today).unwrap();
+        let message = Message::new(&request(), &authorities, Strength::Today, None).unwrap();
         let reply = answer(&ca, &message.der, "2", Strength::Today);
         let error = message.accept(&reply, &authorities).unwrap_err();
         assert!(error.to_string().contains("failInfo 2"), "{error}");
 
-        let message = Message::new(&request(), &authorities, Strength::Today).unwrap();
+        let message = Message::new(&request(), &authorities, Strength::Today, None).unwrap();
         let reply = answer(&ca, &message.der, "0", Strength::Today);
         let stranger = signature::self_signed("CA", 2048, 1).unwrap();
         assert!(message.accept(&reply, &[stranger.certificate]).is_err());
