@@ -1,12 +1,26 @@
 //! The configuration: one TOML file. Every key is optional with a working default, except `public_url`; unknown keys
 //! are refused; secrets are read from files.
 
+pub mod ade;
+pub mod machine_info;
+pub mod renewal;
+pub mod sign_in;
+pub mod trust;
+pub mod users;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use url::Url;
+
+pub use self::ade::Ade;
+pub use self::machine_info::MachineInfo;
+pub use self::renewal::Renewal;
+pub use self::sign_in::SignIn;
+pub use self::trust::{Pin, ServerKind, Trust, Verification};
+pub use self::users::Users;
 
 /// All settings.
 #[derive(Debug, Clone, Deserialize)]
@@ -27,6 +41,9 @@ pub struct Config {
     /// The device listener's certificate.
     #[serde(default)]
     pub tls: Tls,
+    /// How devices come to trust that certificate.
+    #[serde(default)]
+    pub trust: Trust,
     /// The database.
     #[serde(default)]
     pub store: Store,
@@ -48,6 +65,18 @@ pub struct Config {
     /// Enrollment profiles and links.
     #[serde(default)]
     pub enroll: Enroll,
+    /// Whose signature under what devices say of themselves is believed.
+    #[serde(default)]
+    pub machine_info: MachineInfo,
+    /// How people show who they are.
+    #[serde(default)]
+    pub sign_in: SignIn,
+    /// How Apple's device service is reached.
+    #[serde(default)]
+    pub ade: Ade,
+    /// The renewal of device identities.
+    #[serde(default)]
+    pub renewal: Renewal,
     /// The identity that signs configuration profiles.
     #[serde(default)]
     pub profile_signing: ProfileSigning,
@@ -57,6 +86,9 @@ pub struct Config {
     /// How often one address may ask.
     #[serde(default)]
     pub limits: Limits,
+    /// Users of a Mac who are not its own.
+    #[serde(default)]
+    pub users: Users,
     /// The log.
     #[serde(default)]
     pub log: Log,
@@ -116,10 +148,17 @@ pub struct Tls {
     pub certificate_file: Option<PathBuf>,
     /// PEM: the key of the certificate.
     pub key_file: Option<PathBuf>,
-    /// PEM: CA certificates that devices do not trust by themselves (a private CA); put into enrollment profiles.
-    pub anchors_file: Option<PathBuf>,
     /// `true`: no TLS here, because a proxy in front ends it. Then identities come by `Mdm-Signature` or the proxy's header.
     pub off: bool,
+    /// The former name of `trust.anchors`; refused with a word about that.
+    anchors_file: Option<PathBuf>,
+}
+
+impl Tls {
+    /// Whether the server makes its certificate itself, because none is configured.
+    pub fn is_made_here(&self) -> bool {
+        !self.off && self.certificate_file.is_none()
+    }
 }
 
 /// The database.
@@ -362,6 +401,16 @@ impl Config {
         if self.tls.off && self.tls.certificate_file.is_some() {
             bail!("tls.off = true and tls.certificate_file exclude each other");
         }
+        if self.tls.anchors_file.is_some() {
+            bail!(
+                "tls.anchors_file is now trust.anchors, a list of files, together with trust.server_certificate = \"private-ca\""
+            );
+        }
+        self.trust.check(&self.tls)?;
+        self.sign_in.check()?;
+        self.ade.check()?;
+        self.renewal.check()?;
+        self.machine_info.check()?;
         if self.store.url.is_some() && self.store.url_file.is_some() {
             bail!("store.url and store.url_file exclude each other");
         }
@@ -398,16 +447,18 @@ impl Config {
         let files = [
             &mut self.tls.certificate_file,
             &mut self.tls.key_file,
-            &mut self.tls.anchors_file,
             &mut self.store.url_file,
             &mut self.seal.key_file,
             &mut self.identity.external_ca_file,
             &mut self.profile_signing.certificate_file,
             &mut self.profile_signing.key_file,
             &mut self.push.ca_file,
+            &mut self.ade.ca_file,
             &mut self.push.proxy_login_file,
         ];
-        for path in files.into_iter().flatten().chain([&mut self.data_dir]) {
+        let device_cas = &mut self.machine_info.device_ca_files;
+        let lists = self.trust.anchors.iter_mut().chain(&mut self.trust.next_anchors).chain(device_cas);
+        for path in files.into_iter().chain(self.sign_in.files()).flatten().chain([&mut self.data_dir]).chain(lists) {
             if path.is_relative() {
                 *path = base.join(&path);
             }
@@ -431,6 +482,11 @@ impl Config {
         let backwards = |host: &str| host.split('.').rev().collect::<Vec<_>>().join(".");
         let host = self.public_url.host_str().map(backwards).unwrap_or_default();
         self.enroll.profile_identifier.clone().unwrap_or_else(|| format!("{host}.enrollment"))
+    }
+
+    /// The realm that network users' passwords are for: the host of `public_url`.
+    pub fn realm(&self) -> String {
+        self.public_url.host_str().unwrap_or_default().to_owned()
     }
 
     /// The file of the sealing key.

@@ -4,6 +4,7 @@ pub mod app;
 pub mod check;
 pub mod config;
 pub mod health;
+pub mod keys;
 pub mod listen;
 pub mod pilot;
 pub mod seal;
@@ -13,6 +14,7 @@ mod tasks;
 pub mod telemetry;
 pub mod tls;
 pub mod token;
+pub mod trust;
 
 /// Chooses the one TLS provider of this process. Call it once, before anything speaks TLS.
 pub fn install_crypto() {

@@ -16,8 +16,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::app::{App, authority_settings};
 use crate::config::Config;
-use crate::listen::ServerCertificate;
-use crate::tls::Files;
+use crate::trust::{self, Watch};
 
 /// How often gathered last-seen times and token uses are written.
 const FLUSH: Duration = Duration::from_secs(5);
@@ -25,13 +24,26 @@ const FLUSH: Duration = Duration::from_secs(5);
 const EXPIRE: Duration = Duration::from_secs(30);
 /// How many commands are ended in one transaction.
 const EXPIRE_BATCH: i64 = 1_000;
+/// How often devices in Setup Assistant are looked at.
+const SET_UP: Duration = Duration::from_secs(5);
+/// How many of them at a time.
+const SET_UP_BATCH: i64 = 200;
 /// How often the reconcile loop looks without being woken.
 const RECONCILE: Duration = Duration::from_secs(30);
 /// How many assignments the reconcile loop takes at a time.
 const RECONCILE_BATCH: i64 = 200;
-/// How often certificate files are looked at.
-const RELOAD: Duration = Duration::from_secs(10);
+/// How often the trust in this server is judged.
+const TRUST: Duration = Duration::from_secs(3600);
 
+/// How often sign-ins that ended are deleted.
+const CLEAN_UP: Duration = Duration::from_secs(600);
+
+/// How often the renewal loop looks without being woken.
+const RENEW: Duration = Duration::from_secs(60);
+/// How many renewals it takes at a time.
+const RENEW_BATCH: i64 = 100;
+/// How often is looked whether a visit to Apple's device service is due.
+const VISIT_APPLE: Duration = Duration::from_secs(3);
 /// How often the server's own keys are looked at.
 const RENEW_KEYS: Duration = Duration::from_secs(86_400);
 /// From how long before its end the CA of device identities is an alarm.
@@ -50,15 +62,22 @@ pub(crate) fn spawn(
     seen: &checkin::LastSeen,
     guard: &Arc<api::Guard>,
     pusher: push::run::Pusher,
+    renewal: renewal::Context,
+    automated: ade::Context,
     stopping: &watch::Receiver<bool>,
 ) {
     let stop = || stopped(stopping.clone());
     let push_stop = stop();
     work.spawn(async move { pusher.run(push_stop).await });
     work.spawn(reconcile(app.store.clone(), Arc::clone(&app.policy), app.clock.clone(), stop()));
+    work.spawn(renew(app.store.clone(), renewal, app.clock.clone(), stop()));
+    work.spawn(visit_apple(automated, stop()));
+    work.spawn(set_up(app.store.clone(), app.commands.clone(), app.clock.clone(), stop()));
     work.spawn(expire(app.store.clone(), app.clock.clone(), stop()));
     work.spawn(renew_keys(KeyRenewal::of(app), stop()));
+    work.spawn(clean_up_sign_ins(app.store.clone(), app.clock.clone(), stop()));
     work.spawn(flush(app.store.clone(), seen.clone(), Arc::clone(guard), stop()));
+    work.spawn(judge_trust(app.store.clone(), app.watch.clone(), app.clock.clone(), stop()));
 }
 
 /// Decides and acts for the assignments that are due.
@@ -77,6 +96,43 @@ async fn reconcile(store: store::Store, policy: Arc<policy::Context>, clock: Clo
             () = &mut stop => return,
             () = store.woken(Wake::Reconcile) => {}
             () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Renews the identities of devices, and keeps the figures of it.
+async fn renew(store: store::Store, renewal: renewal::Context, clock: Clock, stop: impl Future<Output = ()>) {
+    tokio::pin!(stop);
+    loop {
+        let more = match renewal::run_once(&store, &renewal, clock.now(), RENEW_BATCH).await {
+            Ok(taken) => i64::try_from(taken).is_ok_and(|taken| taken >= RENEW_BATCH),
+            Err(e) => {
+                tracing::error!(error = %e, "the renewal loop failed; it goes on");
+                false
+            }
+        };
+        if let Err(e) = renewal::report(&store, clock.now()).await {
+            tracing::warn!(error = %e, "the figures of renewals could not be read");
+        }
+        let pause = if more { Duration::ZERO } else { RENEW };
+        tokio::select! {
+            () = &mut stop => return,
+            () = store.woken(Wake::Renewal) => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Visits the servers of Apple's portal whose visit is due.
+async fn visit_apple(automated: ade::Context, stop: impl Future<Output = ()>) {
+    tokio::pin!(stop);
+    loop {
+        if let Err(e) = ade::run_once(&automated, automated.clock.now()).await {
+            tracing::error!(error = %e, "the loop that visits Apple's device service failed; it goes on");
+        }
+        tokio::select! {
+            () = &mut stop => return,
+            () = tokio::time::sleep(VISIT_APPLE) => {}
         }
     }
 }
@@ -138,6 +194,22 @@ async fn renew_keys(renewal: KeyRenewal, stop: impl Future<Output = ()>) {
     }
 }
 
+/// Lets devices in Setup Assistant go on whose set-up is done, or whose time for it is over.
+async fn set_up(store: store::Store, queue: commands::Context, clock: Clock, stop: impl Future<Output = ()>) {
+    tokio::pin!(stop);
+    let mut tick = interval(SET_UP);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = &mut stop => return,
+            _ = tick.tick() => {}
+        }
+        if let Err(e) = checkin::set_up::run_once(&store, &queue, clock.now(), SET_UP_BATCH).await {
+            tracing::error!(error = %e, "devices in Setup Assistant could not be looked at; tried again");
+        }
+    }
+}
+
 /// Ends commands whose time is over.
 async fn expire(store: store::Store, clock: Clock, stop: impl Future<Output = ()>) {
     tokio::pin!(stop);
@@ -158,6 +230,22 @@ async fn expire(store: store::Store, clock: Clock, stop: impl Future<Output = ()
             Ok(0) => {}
             Ok(ended) => tracing::info!(ended, "commands expired"),
             Err(e) => tracing::error!(error = %e, "expired commands could not be ended; tried again later"),
+        }
+    }
+}
+
+/// Deletes sign-ins that ended a day ago.
+async fn clean_up_sign_ins(store: store::Store, clock: Clock, stop: impl Future<Output = ()>) {
+    tokio::pin!(stop);
+    let mut tick = interval(CLEAN_UP);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = &mut stop => return,
+            _ = tick.tick() => {}
+        }
+        if let Err(e) = signin::clean_up(&store, clock.now()).await {
+            tracing::warn!(error = %e, "ended sign-ins could not be deleted; tried again later");
         }
     }
 }
@@ -184,32 +272,35 @@ async fn flush(store: store::Store, seen: checkin::LastSeen, guard: Arc<api::Gua
     }
 }
 
-/// Takes a renewed certificate without a restart. Files that do not fit together leave the old one in use.
-pub(crate) async fn reload_certificate(
-    certificate: Arc<ServerCertificate>,
-    files: Files,
-    stop: impl Future<Output = ()>,
-) {
+/// Judges the trust in this server: at the start, every hour, and says so in the log once a day, what is urgent every hour.
+/// Where a next anchor is staged, devices that lack it get a new profile.
+async fn judge_trust(store: store::Store, watch: Watch, clock: Clock, stop: impl Future<Output = ()>) {
     tokio::pin!(stop);
-    let mut tick = interval(RELOAD);
-    let mut last = files.read().ok();
+    let mut tick = interval(TRUST);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut hours: u32 = 0;
     loop {
         tokio::select! {
             () = &mut stop => return,
             _ = tick.tick() => {}
         }
-        match files.read() {
-            Ok(now) if last.as_ref() == Some(&now) => {}
-            Ok((chain, key)) => {
-                match certificate.replace(&chain, &key) {
-                    Ok(()) => tracing::info!(file = %files.certificate.display(), "took the renewed TLS certificate"),
-                    Err(e) => tracing::error!(error = %e, "the new TLS certificate cannot be used; the old one stays"),
-                }
-                last = Some((chain, key));
+        let daily = hours.is_multiple_of(24);
+        hours = hours.wrapping_add(1);
+        if daily {
+            // It ends within seconds; and the server that it looks at is this one.
+            watch.look().await;
+        }
+        match watch.examine().await {
+            Ok(mut findings) => {
+                findings.retain(|finding| daily || finding.urgent);
+                trust::log(&findings);
             }
-            Err(e) => {
-                tracing::error!(error = format!("{e:#}"), "the TLS certificate's files do not fit; the old one stays");
-            }
+            Err(e) => tracing::error!(error = %e, "the trust in this server could not be judged; tried again in an hour"),
+        }
+        match trust::renew_profiles(&store, watch.setup(), clock.now()).await {
+            Ok(0) => {}
+            Ok(asked) => tracing::info!(asked, "devices that lack the next anchor get a new enrollment profile"),
+            Err(e) => tracing::error!(error = %e, "new profiles with the next anchor could not be asked for; tried again in an hour"),
         }
     }
 }

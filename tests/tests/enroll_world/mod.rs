@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -21,17 +21,20 @@ use mdm_core::crypto::cms_sign::ProfileSigner;
 use mdm_core::crypto::cms_verify::{Rules, Sha1Rule, verify_attached};
 use mdm_core::crypto::issue::{CaUse, Issuer, LeafUse, NewCa, NewLeaf, issue_ca, issue_leaf};
 use mdm_core::crypto::key::{PrivateKey, PublicKey};
+use mdm_core::crypto::machine_info::DeviceAuthorities;
 use mdm_core::crypto::seal::Sealer;
-use mdm_core::enrollment::{EnrollmentKind, EnrollmentState, UnenrolledWhy, UserKey};
+use mdm_core::enrollment::{Door, EnrollmentKind, EnrollmentState, UnenrolledWhy, UserKey};
 use mdm_core::ids::{EnrollmentId, LinkId};
 use mdm_core::plist::{Dictionary, Limits, Value, decode_dictionary};
 use mdm_core::random::Random;
 use mdm_core::time::{Clock, Timestamp};
 use sha2::{Digest, Sha256};
+use simulator::machine_info::DeviceCa;
 use store::Store;
 use store::enrollments::{Enrollment, Tokens};
 use store::issuance::{Flow, Issuance, State};
 use tower::ServiceExt;
+use uuid::Uuid;
 
 pub(crate) const TOPIC: &str = "com.apple.mgmt.External.0a1b2c3d-0000-4000-8000-000000000001";
 
@@ -89,6 +92,34 @@ fn authenticate(ids: &str) -> Authenticate {
     }
 }
 
+/// The authority of the devices in these stories: like Apple's, RSA-1024 with SHA-1, expired since 2014.
+pub(crate) fn factory() -> &'static DeviceCa {
+    static FACTORY: OnceLock<DeviceCa> = OnceLock::new();
+    FACTORY.get_or_init(|| DeviceCa::legacy().unwrap())
+}
+
+fn pinned() -> DeviceAuthorities {
+    let issuing = factory().certificates().unwrap().into_iter().next().unwrap();
+    DeviceAuthorities::new(vec![Certificate::from_der(&issuing).unwrap()], false).unwrap()
+}
+
+/// A provider that is never asked: the stories say who signed in.
+fn provider() -> signin::Provider {
+    let settings = signin::ProviderSettings {
+        issuer: "https://login.example.org".into(),
+        client_id: "assay".into(),
+        client_secret: None,
+        scopes: Vec::new(),
+        rules: signin::Rules {
+            account: signin::AccountClaim::Email,
+            domains: vec!["example.org".into()],
+            label_claim: None,
+            labels: Vec::new(),
+        },
+    };
+    signin::Provider::new(settings, outbound::Client::new(&outbound::Settings::new("test")).unwrap()).unwrap()
+}
+
 /// An HTTP answer.
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
@@ -139,6 +170,7 @@ pub(crate) struct World {
     app: Router,
     ca_key: PrivateKey,
     authority: CurrentAuthority,
+    sign_in: signin::Context,
 }
 
 impl World {
@@ -159,7 +191,16 @@ impl World {
         tx.commit().await.unwrap();
         let authority = CurrentAuthority::new(authority);
         let clock = Clock::fixed(START);
-        let mut world = Self { store, clock, anchor, random, app: Router::new(), ca_key, authority };
+        let sign_in = signin::Context {
+            store: store.clone(),
+            clock: clock.clone(),
+            random: random.clone(),
+            sealer,
+            settings: Arc::new(signin::Settings::new("https://mdm.example.org".parse().unwrap(), "Example")),
+            provider: Some(provider()),
+            limits: Arc::default(),
+        };
+        let mut world = Self { store, clock, anchor, random, app: Router::new(), ca_key, authority, sign_in };
         world.app = world.router(world.settings());
         let mut tx = world.store.begin().await.unwrap();
         let cert = store::push::Cert {
@@ -194,6 +235,7 @@ impl World {
             sign_message: true,
             use_development_apns: false,
             challenge_life: Duration::from_mins(30),
+            machine_info_skew: Settings::DEFAULT_MACHINE_INFO_SKEW,
             per_ip: Settings::DEFAULT_PER_IP,
         }
     }
@@ -205,7 +247,10 @@ impl World {
             random: self.random.clone(),
             settings: Arc::new(settings),
             authority: self.authority.clone(),
+            sign_in: self.sign_in.clone(),
+            device_authorities: Arc::new(pinned()),
             asked: Arc::default(),
+            turned_away: Arc::default(),
         })
     }
 
@@ -233,11 +278,28 @@ impl World {
         headers: &[(&str, &str)],
         ip: &str,
     ) -> Answer {
+        Self::send(app, method, path, headers, ip, Body::empty()).await
+    }
+
+    /// A device's call of Automated Device Enrollment.
+    pub(crate) async fn call(&self, message: &[u8]) -> Answer {
+        let body = Body::from(message.to_vec());
+        Self::send(self.app.clone(), "POST", "/ade/enroll", &[], "192.0.2.2", body).await
+    }
+
+    async fn send(
+        app: Router,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        ip: &str,
+        body: Body,
+    ) -> Answer {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let mut request = request.body(Body::empty()).unwrap();
+        let mut request = request.body(body).unwrap();
         request.extensions_mut().insert(ConnectInfo(SocketAddr::new(ip.parse().unwrap(), 1)));
         let response = app.oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
@@ -275,6 +337,98 @@ impl World {
         let mut tx = self.store.begin().await.unwrap();
         assert!(store::push::stop_topic(&mut tx, TOPIC, START.0, "revoked", self.now()).await.unwrap());
         tx.commit().await.unwrap();
+    }
+
+    /// The certificate that an ACME server, whose CA is `anchor`, issues; and how it arrives.
+    pub(crate) async fn arrive_from_acme(
+        &self,
+        certificate: &Certificate,
+        message: &Authenticate,
+    ) -> Result<Admitted, Error> {
+        let external_issuer = Some(self.anchor.fingerprint());
+        self.arrive(&Arrival { external_issuer, ..Self::arrival(certificate, message) }).await
+    }
+
+    /// A server of Apple Business Manager.
+    pub(crate) async fn ade_server(&self) -> Uuid {
+        let server = store::ade::Server {
+            id: self.random.uuid_v7(self.now()),
+            name: "Example".into(),
+            certificate: vec![1],
+            key_sealed: vec![2],
+            consumer_key: None,
+            token_sealed: None,
+            token_expires_at: None,
+            token_at: None,
+            account: None,
+            default_profile_id: None,
+            cursor: None,
+            phase: "fetch".into(),
+            synced_at: None,
+            health: "no_token".into(),
+            health_text: None,
+            health_at: None,
+            failures: 0,
+            due_at: 0,
+            created_at: self.now().0,
+        };
+        let mut tx = self.store.begin().await.unwrap();
+        store::ade::servers::insert(&mut tx, &server).await.unwrap();
+        tx.commit().await.unwrap();
+        server.id
+    }
+
+    /// Device number `n` is in its list.
+    pub(crate) async fn ade_device(&self, server: Uuid, n: u32, approved: Option<Timestamp>) {
+        let mut tx = self.store.begin().await.unwrap();
+        let seen = store::ade::devices::Seen { serial_number: format!("SERIAL{n:04}"), ..Default::default() };
+        store::ade::devices::upsert(&mut tx, server, &seen, self.now()).await.unwrap();
+        store::ade::devices::approve(&mut tx, server, &seen.serial_number, approved, self.now()).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    pub(crate) async fn approve(&self, server: Uuid, n: u32) {
+        self.ade_device(server, n, Some(self.now())).await;
+    }
+
+    /// Sets a door, from JSON as the API takes it.
+    pub(crate) async fn set_door(&self, door: Door, settings: serde_json::Value) {
+        let settings: enroll::door::Settings = serde_json::from_value(settings).unwrap();
+        settings.check(door).unwrap();
+        let mut tx = self.store.begin().await.unwrap();
+        enroll::door::store(&mut tx, door, &settings, "test", self.now()).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    /// Somebody signs in, in the browser that this answer went to; its cookie.
+    pub(crate) async fn sign_in(&self, begun: &Answer, person: &str) -> String {
+        assert_eq!(begun.status, StatusCode::SEE_OTHER, "{}", begun.text());
+        let cookie = begun.header("set-cookie").split(';').next().unwrap().to_owned();
+        let id = cookie.split(['=', '.']).nth(1).unwrap().parse().unwrap();
+        let mut tx = self.store.begin().await.unwrap();
+        let who = store::sign_ins::SignedIn { person, label: None, invitation: None };
+        assert!(store::sign_ins::signed_in(&mut tx, id, &who, self.now()).await.unwrap());
+        tx.commit().await.unwrap();
+        cookie
+    }
+
+    /// The reasons for which somebody was turned away, the newest first.
+    pub(crate) async fn turned_away(&self) -> Vec<String> {
+        self.events("enrollment.turned_away").await.iter().map(|data| data["reason"].as_str().unwrap().into()).collect()
+    }
+
+    /// What the events of one kind say, the newest first.
+    pub(crate) async fn events(&self, kind: &str) -> Vec<serde_json::Value> {
+        let mut tx = self.store.read().await.unwrap();
+        let filter = store::events::Filter { kind: Some(kind.into()), ..Default::default() };
+        let rows = store::events::newest(&mut tx, &filter, None, 100).await.unwrap();
+        rows.iter().map(|row| serde_json::from_str(&row.data).unwrap()).collect()
+    }
+
+    /// How many issuance records there are.
+    pub(crate) async fn records(&self) -> usize {
+        let mut tx = self.store.read().await.unwrap();
+        store::listing::issuance(&mut tx, &store::listing::Issuances::default(), None, 1000).await.unwrap().len()
     }
 
     /// A certificate that no record knows.
