@@ -5,15 +5,15 @@ mod signin_world;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use mdm_core::time::Clock;
 use serde_json::{Value, json};
 use signin::ProviderSettings;
 use signin_world::{CLIENT, PURPOSES, SECRET, Site};
 
-/// The server as a process; it ends with the test.
-struct Real(Child);
+/// The server as a process; it ends with the test. What it says is read until then: it would end when it cannot speak.
+struct Real(Child, BufReader<ChildStdout>);
 
 impl Drop for Real {
     fn drop(&mut self) {
@@ -40,8 +40,9 @@ fn start(site: &Site, folder: &Path, secret: &str, algorithm: &str) -> (Real, St
         .spawn()
         .unwrap();
     let mut issuer = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut issuer).unwrap();
-    (Real(child), issuer.trim().to_owned())
+    let mut said = BufReader::new(child.stdout.take().unwrap());
+    said.read_line(&mut issuer).unwrap();
+    (Real(child, said), issuer.trim().to_owned())
 }
 
 /// Goes from the door through the server's login and consent back to the door.
