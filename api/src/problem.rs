@@ -3,6 +3,8 @@
 //! The `type` is `urn:assay:error:<slug>`; each slug is explained in `docs/errors.md` and never changes its meaning.
 //! Internal detail (SQL, file names, library messages) goes to the log, once, and never into an answer.
 
+mod automated;
+
 use axum::extract::rejection::PathRejection;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};

@@ -4,8 +4,10 @@
 
 mod account_tokens;
 mod anchors;
+mod ade;
 mod assignments;
 mod commands;
+mod doors;
 mod enrollments;
 mod events;
 mod facts;
