@@ -175,3 +175,5 @@ fn acme(settings: &Settings, device: &Device<'_>) -> Result<Open, ReasonCode> {
     }
 }
 
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,8 @@
 //! How a device gets in: links and their pages, the enrollment profile, and who is admitted, on both databases.
 
 #[cfg(test)]
+mod enroll_doors;
+#[cfg(test)]
 mod enroll_world;
 
 use std::time::Duration;

@@ -49,6 +49,18 @@ pub(crate) async fn story<F: Future<Output = ()>>(story: impl Fn(World) -> F) {
     .await;
 }
 
+/// Tells the story twice in a row on both databases: what holds for new devices must hold for those that come back.
+pub(crate) async fn twice<F: Future<Output = ()>>(story: impl Fn(World) -> F) {
+    mdm_tests::on_both(|store| {
+        let story = &story;
+        async move {
+            story(World::new(store.clone()).await).await;
+            story(World::new(store).await).await;
+        }
+    })
+    .await;
+}
+
 pub(crate) fn link() -> NewLink {
     NewLink {
         kind: LinkKind::Device { expected_serial: None, expected_udid: None },
@@ -186,8 +198,7 @@ impl World {
         let authority = issuer::authority::Settings { profile_signer: Some(signer), ..Default::default() };
         let sealer = Sealer::new(&[7; 32]);
         let mut tx = store.begin().await.unwrap();
-        let authority =
-            issuer::Authority::load_or_create(&mut tx, &sealer, &random, START, &authority).await.unwrap();
+        let authority = issuer::Authority::load_or_create(&mut tx, &sealer, &random, START, &authority).await.unwrap();
         tx.commit().await.unwrap();
         let authority = CurrentAuthority::new(authority);
         let clock = Clock::fixed(START);
@@ -287,14 +298,7 @@ impl World {
         Self::send(self.app.clone(), "POST", "/ade/enroll", &[], "192.0.2.2", body).await
     }
 
-    async fn send(
-        app: Router,
-        method: &str,
-        path: &str,
-        headers: &[(&str, &str)],
-        ip: &str,
-        body: Body,
-    ) -> Answer {
+    async fn send(app: Router, method: &str, path: &str, headers: &[(&str, &str)], ip: &str, body: Body) -> Answer {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -353,7 +357,7 @@ impl World {
     pub(crate) async fn ade_server(&self) -> Uuid {
         let server = store::ade::Server {
             id: self.random.uuid_v7(self.now()),
-            name: "Example".into(),
+            name: self.random.uuid_v4().to_string(),
             certificate: vec![1],
             key_sealed: vec![2],
             consumer_key: None,
