@@ -118,7 +118,7 @@ impl App {
             clock: clock.clone(),
             random: random.clone(),
             sealer: sealer.clone(),
-            settings: Arc::new(sign_in_settings(config)),
+            settings: Arc::new(config.sign_in_settings()),
             provider: config.sign_in.provider()?,
             limits: Arc::default(),
         };
@@ -370,15 +370,6 @@ impl App {
             settings,
         ))
     }
-}
-
-/// What every sign-in has in common.
-fn sign_in_settings(config: &Config) -> signin::Settings {
-    let mut settings = signin::Settings::new(config.public_url.clone(), &config.organization);
-    settings.invitations = config.sign_in.invitations;
-    settings.per_ip.burst = config.limits.enroll_per_ip_per_minute;
-    settings.per_ip.per_second = f64::from(config.limits.enroll_per_ip_per_minute) / 60.0;
-    settings
 }
 
 /// How the built-in CA is set up.

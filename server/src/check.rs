@@ -69,7 +69,21 @@ async fn all(config: &Config, now: Timestamp) -> Vec<Finding> {
     findings.extend(certificate_file("external CA", config.identity.external_ca_file.as_deref(), now));
     findings.extend(database(config, now).await);
     findings.push(apns(config).await);
+    findings.extend(sign_in(config, now).await);
     findings
+}
+
+/// Whether the OpenID Connect provider answers as one; nothing where none is configured.
+async fn sign_in(config: &Config, now: Timestamp) -> Option<Finding> {
+    const ABOUT: &str = "sign-in";
+    match config.sign_in.provider() {
+        Ok(None) => None,
+        Ok(Some(provider)) => Some(match provider.examine(now).await {
+            Ok(()) => good(ABOUT, format!("{} answers; its redirect URI must be {}", provider.issuer(), config.sign_in_settings().redirect_url())),
+            Err(e) => warning(ABOUT, format!("nobody can sign in: {e}")),
+        }),
+        Err(e) => Some(wrong(ABOUT, format!("{e:#}"))),
+    }
 }
 
 /// A certificate's end, as a finding.
@@ -234,6 +248,7 @@ async fn stored(config: &Config, store: &Store, now: Timestamp) -> Result<Vec<Fi
         findings.push(warning("push certificate", "there is none: devices cannot be woken. Get one from Apple's push portal and upload it: PUT /api/v1/push-certs"));
     }
     findings.extend(ade::warnings(&mut tx, now).await?.into_iter().map(|text| warning("ADE", text)));
+    findings.extend(renewal::warnings(&mut tx, now).await?.into_iter().map(|text| warning("identities", text)));
     findings.extend(trusted(config, Some(&mut tx), now).await?);
     Ok(findings)
 }

@@ -8,6 +8,7 @@ use mdm_core::ids::Label;
 use mdm_core::secret::Secret;
 use serde::Deserialize;
 
+use super::Config;
 use crate::tls;
 
 /// How people sign in. By default nobody can: neither a provider nor invitation codes.
@@ -129,9 +130,20 @@ impl SignIn {
     }
 }
 
+impl Config {
+    /// What every sign-in has in common.
+    pub(crate) fn sign_in_settings(&self) -> signin::Settings {
+        let mut settings = signin::Settings::new(self.public_url.clone(), &self.organization);
+        settings.invitations = self.sign_in.invitations;
+        settings.per_ip.burst = self.limits.enroll_per_ip_per_minute;
+        settings.per_ip.per_second = f64::from(self.limits.enroll_per_ip_per_minute) / 60.0;
+        settings
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use crate::config::Config;
+    use super::Config;
 
     #[test]
     fn half_a_provider_is_refused_by_name() {
