@@ -168,4 +168,35 @@ mod tests {
             assert!(entries.iter().all(|entry| entry.serial_number.as_bytes() == [0x01, 0xff, 0x00, 0xaa]));
         }
     }
+
+    #[tokio::test]
+    async fn th_35_a_revoked_certificate_is_in_the_list_that_is_handed_out() {
+        use axum::body::{Body, to_bytes};
+        use tower::ServiceExt;
+
+        let world = World::new().await;
+        let clock = Clock::fixed(NOW);
+        let shared = Shared::new(world.store.clone(), CurrentAuthority::new(world.authority.clone()), clock.clone());
+        let listed = async || {
+            let request = http::Request::get("/crl").body(Body::empty()).unwrap();
+            let response = router(shared.clone()).oneshot(request).await.unwrap();
+            assert_eq!(response.headers()["content-type"], "application/pkix-crl");
+            let der = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+            let list = CertificateList::from_der(&der).unwrap().tbs_cert_list.revoked_certificates.unwrap_or_default();
+            list.into_iter().map(|entry| hex::encode(entry.serial_number.as_bytes())).collect::<Vec<_>>()
+        };
+        let (record, certificate) = world.issued().await;
+        assert!(listed().await.is_empty());
+        let mut tx = world.store.begin().await.unwrap();
+        assert!(store::issuance::revoke(&mut tx, record, NOW).await.unwrap());
+        tx.commit().await.unwrap();
+        assert!(listed().await.is_empty(), "it is kept for some minutes");
+        clock.advance(KEPT);
+        assert_eq!(listed().await, [certificate.serial_hex()]);
+        clock.advance(Duration::from_hours(366 * 24));
+        assert!(listed().await.is_empty(), "what has ended needs no revocation");
+        // What else TH-35 asks for: path length 0 and a year at most.
+        assert_eq!(world.authority.certificate().path_length(), Some(0));
+        assert!(certificate.not_after() <= NOW.plus(Duration::from_hours(365 * 24)));
+    }
 }

@@ -61,6 +61,13 @@ impl World {
         opened
     }
 
+    /// A record with the certificate that was issued on it.
+    pub(crate) async fn issued(&self) -> (IssuanceId, Certificate) {
+        let (id, challenge) = self.open().await;
+        let key = PrivateKey::generate_p256().unwrap();
+        (id, self.ask(None, &csr(&key, &challenge), NOW).await.unwrap())
+    }
+
     async fn ask(&self, route: Option<IssuanceId>, csr: &Csr, now: Timestamp) -> Result<Certificate, Refusal> {
         let mut tx = self.store.begin().await.unwrap();
         let certificate = match authorize(&mut tx, route, csr, "t", now).await.unwrap()? {

@@ -1,6 +1,9 @@
 use base64::engine::general_purpose::{STANDARD as BASE64, URL_SAFE};
 use mdm_core::crypto::key::Hash;
+use mdm_core::enrollment::{DeviceKey, EnrollmentKind, EnrollmentState};
+use mdm_core::ids::EnrollmentId;
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+use store::enrollments::NewDevice;
 use tower::ServiceExt;
 
 use super::message::client::{Answer, Client, certificates_in};
@@ -68,7 +71,7 @@ async fn capabilities_and_certificates_are_what_clients_look_for() {
     let caps = server.get("/scep?operation=GetCACaps").await;
     assert_eq!(caps.content_type, "text/plain");
     let caps = String::from_utf8(caps.body).unwrap();
-    assert!(caps.contains("POSTPKIOperation\n") && caps.contains("AES\n") && !caps.contains("Renewal"), "{caps}");
+    assert!(caps.contains("POSTPKIOperation\n") && caps.contains("AES\n") && caps.contains("Renewal\n"), "{caps}");
     assert!(!caps.contains("DES3"));
 
     let got = server.get("/scep?operation=GetCACert&message=anything").await;
@@ -123,8 +126,9 @@ async fn rg_25_a_lost_answer_is_given_again() {
 }
 
 #[tokio::test]
-async fn th_27_only_pkcs_req_is_served() {
+async fn th_27_only_pkcs_req_and_renewal_req_are_served() {
     let server = Server::new(legacy()).await;
+    // A renewal is not entitled by a challenge.
     for message_type in ["3", "17", "18", "20", "21", "22", "1", "", "19 "] {
         let (_, challenge) = server.world.open().await;
         let client = Client { message_type, ..Client::new() };
@@ -132,15 +136,82 @@ async fn th_27_only_pkcs_req_is_served() {
     }
 }
 
+impl Server {
+    /// A client that was given a certificate, which is pinned to a device that is enrolled.
+    async fn enrolled(&self) -> (Client, Certificate, EnrollmentId) {
+        let (record, challenge) = self.world.open().await;
+        let client = Client::new();
+        let Answer::Success(certificate) = self.enroll(&client, challenge.expose()).await else { panic!() };
+        let id = EnrollmentId(Random::System.uuid_v7(NOW));
+        let key = DeviceKey::Udid(id.0.to_string().parse().unwrap());
+        let mut tx = self.world.store.begin().await.unwrap();
+        let new = NewDevice { id, kind: EnrollmentKind::Device, key: &key };
+        store::enrollments::insert_device(&mut tx, &new, NOW).await.unwrap();
+        store::enrollments::set_state(&mut tx, id, EnrollmentState::Enrolled { since: NOW }).await.unwrap();
+        assert!(store::identities::bind(&mut tx, id, Some(record), &certificate, NOW).await.unwrap());
+        assert!(store::issuance::mark_used(&mut tx, record, id, NOW).await.unwrap());
+        tx.commit().await.unwrap();
+        (client, *certificate, id)
+    }
+
+    /// A `RenewalReq` for this key, signed by the holder of `certificate`, so many days later.
+    async fn renew(&self, holder: &Client, certificate: &Certificate, key: &Client, days: u32) -> Answer {
+        let message_type = "17";
+        let signer_key = holder.signer_key.clone();
+        let client =
+            Client { message_type, key: key.key.clone(), signer_key, signer: certificate.clone(), ..Client::new() };
+        let later = Clock::fixed(NOW.plus(std::time::Duration::from_hours(24) * days));
+        let shared = Shared { clock: later, ..self.shared.clone() };
+        let message = client.message(self.ra(), None);
+        let request = http::Request::post("/scep?operation=PKIOperation").body(Body::from(message)).unwrap();
+        let response = router(shared).oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        client.read(self.ra(), &to_bytes(response.into_body(), 1 << 20).await.unwrap())
+    }
+}
+
 #[tokio::test]
-async fn th_30_a_renewal_by_message_is_refused_even_with_a_good_challenge() {
+async fn th_30_the_holder_of_a_current_identity_gets_the_next_one_in_its_window() {
     let server = Server::new(Settings::default()).await;
+    let (client, certificate, id) = server.enrolled().await;
+    let next = Client::new();
+    assert!(failed(&server.renew(&client, &certificate, &next, 100).await, "2"), "too early");
+    let Answer::Success(renewed) = server.renew(&client, &certificate, &next, 300).await else { panic!() };
+    let Answer::Success(again) = server.renew(&client, &certificate, &next, 300).await else { panic!() };
+    assert_eq!(renewed, again, "a lost answer is given again");
+    let mut tx = server.world.store.read().await.unwrap();
+    let record = store::issuance::by_certificate(&mut tx, renewed.fingerprint()).await.unwrap().unwrap();
+    assert_eq!((record.flow, record.purpose), (issuance::Flow::Renewal, issuance::Purpose::Renewal));
+    assert_eq!((record.state, record.enrollment), (issuance::State::Issued, Some(id)));
+    assert_eq!(renewed.common_name(), Some(record.id.to_string()), "the name is the record's");
+}
+
+#[tokio::test]
+async fn th_30_a_renewal_without_proof_is_refused() {
+    let server = Server::new(Settings::default()).await;
+    let (client, certificate, id) = server.enrolled().await;
+    let next = Client::new();
+    // A certificate that was issued and never pinned; one that its holder made; one of the registration authority's kind.
     let (_, challenge) = server.world.open().await;
-    let mut client = Client::new();
-    let Answer::Success(certificate) = server.enroll(&client, challenge.expose()).await else { panic!() };
-    let (_, challenge) = server.world.open().await;
-    client = Client { message_type: "17", signer: *certificate, ..client };
-    assert!(failed(&server.enroll(&client, challenge.expose()).await, "2"));
+    let stranger = Client::new();
+    let Answer::Success(unpinned) = server.enroll(&stranger, challenge.expose()).await else { panic!() };
+    assert!(failed(&server.renew(&stranger, &unpinned, &next, 300).await, "2"));
+    assert!(failed(&server.renew(&stranger, &stranger.signer, &next, 300).await, "2"));
+    // It has ended.
+    assert!(failed(&server.renew(&client, &certificate, &next, 366).await, "2"));
+    // The enrollment is over; then it is not, but the identity is revoked.
+    let change = async |state| {
+        let mut tx = server.world.store.begin().await.unwrap();
+        store::enrollments::set_state(&mut tx, id, state).await.unwrap();
+        tx.commit().await.unwrap();
+    };
+    change(EnrollmentState::Unenrolled { at: NOW, why: mdm_core::enrollment::UnenrolledWhy::CheckOut }).await;
+    assert!(failed(&server.renew(&client, &certificate, &next, 300).await, "2"));
+    change(EnrollmentState::Enrolled { since: NOW }).await;
+    let mut tx = server.world.store.begin().await.unwrap();
+    assert!(store::identities::revoke(&mut tx, certificate.fingerprint(), NOW).await.unwrap());
+    tx.commit().await.unwrap();
+    assert!(failed(&server.renew(&client, &certificate, &next, 300).await, "2"));
 }
 
 #[tokio::test]

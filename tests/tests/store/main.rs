@@ -20,6 +20,7 @@ mod links;
 mod listing;
 mod policies;
 mod push;
+mod renewals;
 mod sign_ins;
 mod tokens;
 mod transactions;
