@@ -352,18 +352,32 @@ fn the_container_is_built_with_the_same_rust() {
     );
 }
 
-/// Apple's devices take 401 from an MDM server as "you are no longer managed".
+/// Apple's devices take 401 from an MDM server as "you are no longer managed". Only account-driven enrollment knows it otherwise,
+/// and only with a challenge: so there is one place for enrolled devices and one for those that are not yet, and each
+/// writes `WWW-Authenticate` (ADR 0004).
 #[test]
-fn th_01_the_device_edge_cannot_answer_401() {
-    let found: Vec<String> = files("checkin/src", ".rs")
-        .iter()
-        .flat_map(|(path, text)| {
-            code(text)
-                .filter(|(_, line)| line.contains("UNAUTHORIZED") || line.contains("from_u16(401"))
-                .map(move |(n, _)| format!("{path}:{n}"))
-        })
-        .collect();
-    none("401 at the device edge", &found);
+fn th_01_the_device_edge_answers_401_with_a_challenge_only() {
+    let says = |line: &str| line.contains("UNAUTHORIZED") || line.contains("from_u16(401");
+    let places = [("checkin/src/reply.rs", "SignInAgain"), ("account/src/http.rs", "WWW_AUTHENTICATE")];
+    let mut found = Vec::new();
+    let mut answered = BTreeSet::new();
+    for folder in ["checkin/src", "account/src", "enroll/src", "issuer/src", "renewal/src", "signin/src"] {
+        for (path, text) in files(folder, ".rs") {
+            let lines: Vec<(usize, &str)> = code(&text).collect();
+            for (at, (n, line)) in lines.iter().enumerate().filter(|(_, (_, line))| says(line)) {
+                let near: String = lines.iter().skip(at).take(2).map(|(_, line)| *line).collect();
+                let place = places.iter().find(|(place, _)| *place == path);
+                match place {
+                    // Which status an error has, for the log and the figures.
+                    Some((_, word)) if line.contains(word) && line.contains("=>") => {}
+                    Some(_) if near.contains("WWW_AUTHENTICATE") && answered.insert(path.clone()) => {}
+                    _ => found.push(format!("{path}:{n}")),
+                }
+            }
+        }
+    }
+    none("401 at the device edge, besides the two challenges of account-driven enrollment", &found);
+    assert_eq!(answered.len(), places.len(), "both challenges are where this rule looks for them: {answered:?}");
 }
 
 #[test]
