@@ -1,17 +1,20 @@
 //! `assay pilot`: the whole way on one machine, with nothing to prepare.
 //!
-//! The real server (TLS, SQLite, its own CA, generated keys) runs in this process on loopback; a simulated fleet enrolls
-//! through its HTTPS edge by one-time links; one ACME policy is assigned through the REST API; a stand-in of APNs takes
+//! The real server (TLS, SQLite, its own CA, generated keys) runs in this process on loopback. First, devices come in by every
+//! door: link, Automated Device Enrollment, account-driven user and device enrollment; each gets the MDM identity that its
+//! silicon allows, and two are renewed. Then a fleet enrolls by one-time links; one ACME policy is assigned through the REST API; a stand-in of APNs takes
 //! the server's pushes, and a device acts only once such a push has reached it. The command succeeds only if every
 //! outcome is the one that Apple's pages demand, written by hand in the fleet, and if the REST API tells the same story
 //! as the devices.
 
 mod board;
+mod doors;
 mod drive;
 mod judge;
 mod operator;
+mod services;
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -28,8 +31,10 @@ use simulator::http::Trust;
 use crate::app::{App, Running};
 use crate::config::Config;
 use board::Board;
+use doors::Doors;
 use drive::Fleet;
 pub use operator::Operator;
+use services::Services;
 
 /// The policy's name in the REST API.
 const POLICY: &str = "pilot";
@@ -63,11 +68,11 @@ impl Default for Args {
 /// Runs the pilot. Success only where every outcome is right.
 pub async fn run(args: Args) -> Result<ExitCode> {
     let folder = Folder::new(args.dir.as_deref())?;
-    let authority = Authority::new("Rehearsal of Apple's push service")?;
-    let stand_in = Arc::new(start_stand_in(&authority).await?);
+    let addresses = free_addresses()?;
+    let services = Services::start(addresses.device).await?;
     let store = args.database.as_ref().map(|url| format!("[store]\nurl = {url:?}\n")).unwrap_or_default();
-    let more = store + &push_section(folder.path(), &stand_in, &authority)?;
-    let (config, _) = loopback(folder.path(), &args.log, &more)?;
+    let text = config_text(folder.path(), &args.log, addresses) + &store + &services.config(folder.path())?;
+    let config = Config::parse(&text)?;
     // An error means that this process logs already: a test runs several pilots.
     let _ = crate::telemetry::start_log(&config.log);
 
@@ -79,18 +84,24 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     let board = Board::new();
     let database = if args.database.is_some() { "PostgreSQL" } else { "SQLite" };
     board.say(&format!("server: {}, {database}, keys in {}", config.public_url, folder.path().display()));
+    let patience = Duration::from_secs(args.patience);
 
-    upload_push_certificate(&operator, &authority).await?;
+    upload_push_certificate(&operator, &services.authority).await?;
+    board.say("devices come in by every door");
+    let public_url = config.public_url.as_str().trim_end_matches('/');
+    let doors = Doors { operator: &operator, services: &services, trust: &trust, public_url, patience };
+    let identities_good = doors.run().await?;
+
     let members = fleet::fleet();
     let fleet = Fleet::enroll(members, &operator, &trust, &board).await?;
-    let waker = fleet.wake_by(Arc::clone(&stand_in));
+    let waker = fleet.wake_by(Arc::clone(&services.apns));
     board.say(&format!("{} devices are enrolled; assigning the policy «{POLICY}» to all", fleet.devices()));
     assign(&operator).await?;
 
-    let verdicts = judge::watch(&operator, &fleet, POLICY, &board, Duration::from_secs(args.patience)).await?;
+    let verdicts = judge::watch(&operator, &fleet, POLICY, &board, patience).await?;
     waker.abort();
-    let pushes = stand_in.accepted();
-    let good = board.finish(&verdicts, pushes);
+    let pushes = services.apns.accepted();
+    let good = board.finish(&verdicts, pushes) && identities_good;
 
     if args.keep {
         keep(&config, &server, &token, folder.path()).await?;
@@ -144,40 +155,49 @@ pub fn push_section(folder: &Path, stand_in: &ApnsStandIn, authority: &Authority
     ))
 }
 
-/// A configuration on free ports of loopback with the sections `more` in it, and its text. Limits per address are high,
-/// because all devices of a rehearsal share one.
+/// A configuration on free ports of loopback with the sections `more` in it, and its text.
 pub fn loopback(folder: &Path, filter: &str, more: &str) -> Result<(Config, String)> {
-    let [device, operator, health] = free_ports()?;
-    let text = format!(
-        "public_url = \"https://localhost:{device}\"\n\
+    let text = config_text(folder, filter, free_addresses()?) + more;
+    Ok((Config::parse(&text)?, text))
+}
+
+/// Where the three listeners are.
+#[derive(Debug, Clone, Copy)]
+struct Addresses {
+    device: SocketAddr,
+    operator: SocketAddr,
+    health: SocketAddr,
+}
+
+/// The part of a rehearsal's configuration that every rehearsal has. Limits per address are high, because all devices share
+/// one.
+fn config_text(folder: &Path, filter: &str, addresses: Addresses) -> String {
+    let Addresses { device, operator, health } = addresses;
+    format!(
+        "public_url = \"https://localhost:{}\"\n\
          data_dir = {:?}\n\
          organization = \"Pilot\"\n\
          [listen]\n\
-         device = \"127.0.0.1:{device}\"\n\
-         operator = \"127.0.0.1:{operator}\"\n\
-         health = \"127.0.0.1:{health}\"\n\
+         device = \"{device}\"\n\
+         operator = \"{operator}\"\n\
+         health = \"{health}\"\n\
          max_connections_per_ip = 20000\n\
          [limits]\n\
          enroll_per_ip_per_minute = 1000000\n\
          scep_per_ip_per_minute = 1000000\n\
          scep_per_minute = 1000000\n\
          [log]\n\
-         filter = {filter:?}\n\
-         {more}",
+         filter = {filter:?}\n",
+        device.port(),
         folder.display().to_string()
-    );
-    Ok((Config::parse(&text)?, text))
+    )
 }
 
-/// Three ports that are free at this moment. All are bound before any is let go, so that they differ.
-fn free_ports() -> Result<[u16; 3]> {
+/// Three addresses whose ports are free at this moment. All are bound before any is let go, so that they differ.
+fn free_addresses() -> Result<Addresses> {
     let bind = || TcpListener::bind("127.0.0.1:0");
-    let bound = [bind()?, bind()?, bind()?];
-    let mut ports = [0; 3];
-    for (port, listener) in ports.iter_mut().zip(&bound) {
-        *port = listener.local_addr()?.port();
-    }
-    Ok(ports)
+    let (device, operator, health) = (bind()?, bind()?, bind()?);
+    Ok(Addresses { device: device.local_addr()?, operator: operator.local_addr()?, health: health.local_addr()? })
 }
 
 /// What the devices and the operator trust: the server's own CA.
