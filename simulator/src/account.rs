@@ -5,7 +5,6 @@
 //! authentication user enrollment flow", "Implementing the OAuth 2 authentication user enrollment flow"; RFC 6749 and 6750;
 //! protocol.md section 6.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::Method;
@@ -20,13 +19,15 @@ use crate::http::{Answer, Client, Trust};
 use crate::profile;
 use crate::record::fresh_uuid;
 
+mod challenge;
+mod discovery;
+
+pub use challenge::Challenge;
+
 /// Begins the redirect that ends the sign-in of `apple-as-web`.
 const RESULTS: &str = "apple-remotemanagement-user-login://authentication-results";
 /// Begins every redirect URL of `apple-oauth2`.
 const SCHEME: &str = "apple-remotemanagement-user-login:/";
-/// More redirects than any discovery has.
-const REDIRECTS: usize = 10;
-
 /// What kind of enrollment the organization offers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -90,80 +91,6 @@ impl Account {
     pub fn falling_back_to(mut self, url: &str) -> Self {
         self.fallback = Some(url.to_owned());
         self
-    }
-}
-
-/// `WWW-Authenticate` of an account-driven enrollment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Challenge {
-    /// `apple-as-web`.
-    Web {
-        /// `url`.
-        url: Url,
-    },
-    /// `apple-oauth2`.
-    OAuth2 {
-        /// `authorization-url`.
-        authorization_url: Url,
-        /// `token-url`.
-        token_url: Url,
-        /// `redirect-url`.
-        redirect_url: String,
-        /// `client-id`.
-        client_id: String,
-        /// `scope`.
-        scope: String,
-    },
-}
-
-impl Challenge {
-    /// Reads the header of a 401; the device cancels where it is missing or not as Apple's text has it.
-    pub fn read(answer: &Answer) -> Result<Self> {
-        let header = answer.header("www-authenticate");
-        Self::parse(header.ok_or_else(|| Error::Protocol("401 without WWW-Authenticate".into()))?)
-    }
-
-    fn parse(header: &str) -> Result<Self> {
-        let wrong = |why: &str| Error::Protocol(format!("WWW-Authenticate: {why}: {header}"));
-        let mut rest = header.strip_prefix("Bearer ").ok_or_else(|| wrong("the scheme is Bearer"))?.trim();
-        let mut parameters = BTreeMap::new();
-        while !rest.is_empty() {
-            let (name, value) = rest.split_once("=\"").ok_or_else(|| wrong("name=\"value\" is expected"))?;
-            let (value, behind) = value.split_once('"').ok_or_else(|| wrong("a value without end"))?;
-            if parameters.insert(name, value).is_some() {
-                return Err(wrong("a parameter twice"));
-            }
-            rest = match behind.strip_prefix(',') {
-                Some(behind) => behind.trim_start(),
-                None if behind.is_empty() => behind,
-                None => return Err(wrong("a comma is expected")),
-            };
-        }
-        let text = |name: &str| {
-            let value = parameters.get(name).copied().filter(|value| !value.is_empty());
-            value.map(str::to_owned).ok_or_else(|| wrong(&format!("{name} is required")))
-        };
-        let https = |name: &str| {
-            let url = Url::parse(&text(name)?).ok().filter(|url| url.scheme() == "https");
-            url.ok_or_else(|| wrong(&format!("{name} is an https URL")))
-        };
-        match text("method")?.as_str() {
-            "apple-as-web" => Ok(Self::Web { url: https("url")? }),
-            "apple-oauth2" => {
-                let redirect_url = text("redirect-url")?;
-                if !redirect_url.starts_with(SCHEME) {
-                    return Err(wrong("redirect-url"));
-                }
-                Ok(Self::OAuth2 {
-                    authorization_url: https("authorization-url")?,
-                    token_url: https("token-url")?,
-                    redirect_url,
-                    client_id: text("client-id")?,
-                    scope: text("scope")?,
-                })
-            }
-            _ => Err(wrong("method")),
-        }
     }
 }
 
@@ -265,7 +192,8 @@ impl SignedIn {
         {
             return Err(wrong("token_type is Bearer, in JSON"));
         }
-        self.access_token = text("access_token").ok_or_else(|| wrong("access_token is required"))?.to_owned();
+        let access_token = text("access_token").ok_or_else(|| wrong("access_token is required"))?;
+        access_token.clone_into(&mut self.access_token);
         self.refresh_token = text("refresh_token").map(str::to_owned);
         Ok(())
     }
@@ -359,73 +287,6 @@ impl Device {
         }
         let body = self.signed_machine_info()?;
         Client::new(&self.trust, None)?.send(Method::POST, base_url, &headers, body).await
-    }
-
-    /// Service discovery: the kind of enrollment and its `BaseURL`.
-    async fn discover(&self, account: &Account) -> Result<(Mode, String)> {
-        let (_, domain) = account
-            .user_identifier
-            .rsplit_once('@')
-            .ok_or_else(|| Error::Options(format!("{}: no @", account.user_identifier)))?;
-        let origin = account.discovery.clone().unwrap_or_else(|| format!("https://{domain}"));
-        let client = Client::new(&self.trust, None)?;
-        let well_known = format!("{origin}/.well-known/com.apple.remotemanagement");
-        let mut answer = self.ask_for_servers(&client, &well_known, account).await?;
-        let os = Version::parse(&self.record.os_version);
-        let falls_back = match self.record.hardware.family {
-            Family::Mac => os >= Version::new(15, 2),
-            Family::Vision => os >= Version::new(2, 2),
-            _ => os >= Version::new(18, 2),
-        };
-        if let (403 | 404, true, Some(fallback)) = (answer.status, falls_back, &account.fallback) {
-            answer = self.ask_for_servers(&client, fallback, account).await?;
-        }
-        if answer.status != 200 {
-            return Err(answer.refused(&well_known));
-        }
-        let wrong = |why: &str| Error::Protocol(format!("service discovery: {why}"));
-        if answer.content_type() != "application/json" {
-            return Err(wrong("Content-Type is application/json"));
-        }
-        let body: serde_json::Value = serde_json::from_slice(&answer.body).map_err(|_| wrong("no JSON"))?;
-        let servers = body.get("Servers").and_then(|servers| servers.as_array()).map(Vec::as_slice);
-        let [server] = servers.unwrap_or_default() else { return Err(wrong("exactly one server is expected")) };
-        let text = |key: &str| server.get(key).and_then(|value| value.as_str());
-        let mode = text("Version").and_then(Mode::of).ok_or_else(|| wrong("Version"))?;
-        let base_url = text("BaseURL").filter(|url| url.starts_with("https://")).ok_or_else(|| wrong("BaseURL"))?;
-        Ok((mode, base_url.to_owned()))
-    }
-
-    /// Redirects are followed as they are: the query is not attached again.
-    async fn ask_for_servers(&self, client: &Client, url: &str, account: &Account) -> Result<Answer> {
-        let mut url = Url::parse(url).map_err(|error| Error::Options(format!("{url}: {error}")))?;
-        url.query_pairs_mut()
-            .append_pair("user-identifier", &account.user_identifier)
-            .append_pair("model-family", model_family(self.record.hardware.family));
-        for _ in 0..REDIRECTS {
-            let answer = client.send(Method::GET, url.as_str(), &[], Vec::new()).await?;
-            if !(300..400).contains(&answer.status) {
-                return Ok(answer);
-            }
-            let location = answer.header("location").ok_or_else(|| answer.refused(url.as_str()))?;
-            url = url.join(location).map_err(|error| Error::Protocol(format!("Location: {error}")))?;
-            if url.scheme() != "https" {
-                return Err(Error::Protocol("service discovery leaves https".into()));
-            }
-        }
-        Err(Error::Protocol("service discovery never ends".into()))
-    }
-}
-
-/// `model-family` (Apple, "Discover Authentication Servers").
-fn model_family(family: Family) -> &'static str {
-    match family {
-        Family::IPhone | Family::IPod => "iPhone",
-        Family::IPad => "iPad",
-        Family::Mac => "Mac",
-        Family::AppleTv => "AppleTV",
-        Family::Watch => "Watch",
-        Family::Vision => "RealityDevice",
     }
 }
 

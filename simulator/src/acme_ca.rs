@@ -17,11 +17,13 @@ use crate::https::{Request, Response, Server};
 mod attest;
 mod issue;
 mod jose;
+mod objects;
 #[cfg(test)]
 mod tests;
 
 use attest::Checked;
 use issue::Issuer;
+use objects::{authorization_json, challenge_json, order_json};
 
 /// Which identifiers an attested device may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -211,8 +213,8 @@ enum Body {
 }
 
 impl Reply {
-    fn json(body: Value) -> Answered {
-        Ok(Self { status: StatusCode::OK, location: None, body: Body::Json(body) })
+    fn json(body: Value) -> Self {
+        Self { status: StatusCode::OK, location: None, body: Body::Json(body) }
     }
 }
 
@@ -267,14 +269,14 @@ impl Inner {
         let nothing = || Problem::new(StatusCode::NOT_FOUND, "malformed", "nothing here");
         if request.method() != Method::POST {
             return match parts[..] {
-                ["directory"] => Reply::json(json!({
+                ["directory"] => Ok(Reply::json(json!({
                     "newNonce": format!("{base}/new-nonce"),
                     "newAccount": format!("{base}/new-account"),
                     "newOrder": format!("{base}/new-order"),
                     "revokeCert": format!("{base}/revoke-cert"),
                     "keyChange": format!("{base}/key-change"),
-                })),
-                ["new-nonce"] => Reply::json(json!({})),
+                }))),
+                ["new-nonce"] => Ok(Reply::json(json!({}))),
                 _ => Err(nothing()),
             };
         }
@@ -282,9 +284,9 @@ impl Inner {
         match parts[..] {
             ["new-account"] => self.new_account(&signed, base),
             ["new-order"] => self.new_order(&signed, base),
-            ["order", id] => self.with_order(&signed, id, |order| Reply::json(order_json(order, id, base))),
+            ["order", id] => self.with_order(&signed, id, |order| Ok(Reply::json(order_json(order, id, base)))),
             ["order", id, "finalize"] => self.finalize(&signed, id, base),
-            ["authz", id] => self.with_order(&signed, id, |order| Reply::json(authorization_json(order, id, base))),
+            ["authz", id] => self.with_order(&signed, id, |order| Ok(Reply::json(authorization_json(order, id, base)))),
             ["challenge", id] => self.respond(&signed, id, base),
             ["certificate", id] => self.with_order(&signed, id, |order| match &order.progress {
                 Progress::Valid { pem } => {
@@ -359,7 +361,7 @@ impl Inner {
                     }
                 };
             }
-            Reply::json(challenge_json(order, id, base))
+            Ok(Reply::json(challenge_json(order, id, base)))
         });
         self.state().refusals.extend(refused);
         answered
@@ -379,63 +381,9 @@ impl Inner {
                 certificate: certificate.to_der()?,
             });
             order.progress = Progress::Valid { pem };
-            Reply::json(order_json(order, id, base))
+            Ok(Reply::json(order_json(order, id, base)))
         });
         self.state().issued.extend(issued);
         answered
     }
-}
-
-fn status(order: &Order) -> (&'static str, &'static str) {
-    match order.progress {
-        Progress::Pending => ("pending", "pending"),
-        Progress::Ready(_) => ("ready", "valid"),
-        Progress::Valid { .. } => ("valid", "valid"),
-        Progress::Invalid(_) => ("invalid", "invalid"),
-    }
-}
-
-fn identifier_json(order: &Order) -> Value {
-    json!({ "type": "permanent-identifier", "value": order.identifier })
-}
-
-fn order_json(order: &Order, id: &str, base: &str) -> Value {
-    let mut body = json!({
-        "status": status(order).0,
-        "identifiers": [identifier_json(order)],
-        "authorizations": [format!("{base}/authz/{id}")],
-        "finalize": format!("{base}/order/{id}/finalize"),
-    });
-    let mut add = |key: &str, value: Value| body.as_object_mut().map(|body| body.insert(key.to_owned(), value));
-    match &order.progress {
-        Progress::Valid { .. } => {
-            add("certificate", json!(format!("{base}/certificate/{id}")));
-        }
-        Progress::Invalid(problem) => {
-            add("error", problem.json());
-        }
-        _ => {}
-    }
-    body
-}
-
-fn authorization_json(order: &Order, id: &str, base: &str) -> Value {
-    json!({
-        "status": status(order).1,
-        "identifier": identifier_json(order),
-        "challenges": [challenge_json(order, id, base)],
-    })
-}
-
-fn challenge_json(order: &Order, id: &str, base: &str) -> Value {
-    let mut body = json!({
-        "type": "device-attest-01",
-        "url": format!("{base}/challenge/{id}"),
-        "status": status(order).1,
-        "token": order.token,
-    });
-    if let (Progress::Invalid(problem), Some(body)) = (&order.progress, body.as_object_mut()) {
-        body.insert("error".to_owned(), problem.json());
-    }
-    body
 }

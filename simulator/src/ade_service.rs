@@ -14,11 +14,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use time::OffsetDateTime;
 
+use crate::ade::DepProfile;
 use crate::authority::Authority;
 use crate::error::{Error, Result};
 use crate::https::Server;
@@ -58,25 +57,6 @@ pub struct Asked {
     pub status: u16,
     /// The JSON body.
     pub body: Value,
-}
-
-/// What a device in Setup Assistant is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Assigned {
-    /// `url`.
-    pub url: String,
-    /// `configuration_web_url`.
-    pub configuration_web_url: Option<String>,
-    /// `anchor_certs`, DER.
-    pub anchor_certs: Vec<Vec<u8>>,
-    /// `await_device_configured`.
-    pub await_device_configured: bool,
-    /// `is_multi_user`.
-    pub is_multi_user: bool,
-    /// `is_mdm_removable`.
-    pub is_mdm_removable: bool,
-    /// All of it.
-    pub profile: Value,
 }
 
 /// The stand-in; it stops when dropped.
@@ -227,26 +207,15 @@ impl AdeService {
     }
 
     /// What the device with this serial number is told in Setup Assistant; from then on its profile counts as pushed.
-    pub fn profile_of(&self, serial: &str) -> Option<Assigned> {
+    pub fn profile_of(&self, serial: &str) -> Option<DepProfile> {
         let mut state = lock(&self.state);
         let now = state.now();
         let known = state.portals.iter_mut().find(|known| known.devices.contains_key(serial))?;
         let device = known.devices.get_mut(serial)?;
-        let profile = known.profiles.get(device.profile_uuid.as_ref()?)?.clone();
+        let profile = known.profiles.get(device.profile_uuid.as_ref()?)?;
         device.status = "pushed";
         known.ops.push(devices::Op { serial: serial.to_owned(), kind: "modified", at: now, device: device.clone() });
-        let text = |key: &str| profile.get(key).and_then(Value::as_str).map(str::to_owned);
-        let yes = |key: &str, default: bool| profile.get(key).and_then(Value::as_bool).unwrap_or(default);
-        let certificates = profile.get("anchor_certs").and_then(Value::as_array).cloned().unwrap_or_default();
-        Some(Assigned {
-            url: text("url")?,
-            configuration_web_url: text("configuration_web_url"),
-            anchor_certs: certificates.iter().filter_map(|c| STANDARD.decode(c.as_str()?).ok()).collect(),
-            await_device_configured: yes("await_device_configured", false),
-            is_multi_user: yes("is_multi_user", false),
-            is_mdm_removable: yes("is_mdm_removable", true),
-            profile,
-        })
+        DepProfile::from_json(profile).ok()
     }
 }
 

@@ -72,6 +72,7 @@ const UNBOUND: Source = Source::Acme { hardware_bound: false, attested: false };
 
 /// The devices, door by door.
 pub fn arrivals() -> Vec<Arrival> {
+    use Entry::{Adde, Ade, AdeWeb, Byod, Link};
     let one = |entry, product_name, os_version, build_version, expected, why| Arrival {
         entry,
         product_name,
@@ -82,7 +83,6 @@ pub fn arrivals() -> Vec<Arrival> {
         renewed: expected,
     };
     let later = |arrival: Arrival, renewed| Arrival { renewed, ..arrival };
-    use Entry::{Adde, Ade, AdeWeb, Byod, Link};
     vec![
         later(one(Link, "iPhone15,4", "18.5", "22F76", Source::Scep, "a link does not know the device"), ATTESTED),
         later(one(Link, "Macmini8,1", "15.1", "24B83", Source::Scep, "a link does not know the device"), BOUND),

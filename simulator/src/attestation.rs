@@ -229,13 +229,13 @@ fn head(bytes: &mut Vec<u8>, major: u8, length: usize) {
     let major = major << 5;
     match u16::try_from(length) {
         Ok(short @ 0..=23) => bytes.push(major | short.to_be_bytes()[1]),
-        Ok(short @ 24..=255) => bytes.extend([major | 24, short.to_be_bytes()[1]]),
+        Ok(short @ 24..=255) => bytes.extend([major | 0x18, short.to_be_bytes()[1]]),
         Ok(long) => {
-            bytes.push(major | 25);
+            bytes.push(major | 0x19);
             bytes.extend(long.to_be_bytes());
         }
         Err(_) => {
-            bytes.push(major | 27);
+            bytes.push(major | 0x1b);
             bytes.extend((length as u64).to_be_bytes());
         }
     }

@@ -4,98 +4,23 @@
 //! It follows redirects, keeps cookies by RFC 6265bis (Secure, Path, the prefix `__Host-`, SameSite), fills in forms and obeys
 //! `form-action` of a Content-Security-Policy on the whole way that a form sends it, as the engines of Safari do.
 
-use std::collections::BTreeMap;
-
 use http::{HeaderMap, Method};
 use url::{Url, form_urlencoded};
 
 use crate::error::{Error, Result};
 use crate::http::{Answer, Client, Trust};
-use crate::page::{self, Field, Form, Kind};
+use crate::page::{self, Kind};
+
+mod cookies;
+mod person;
+
+use cookies::Jar;
+pub use person::Person;
 
 /// More pages, redirects included, than any sign-in has.
 const LONGEST_WAY: usize = 60;
 /// The type of a profile.
 pub(crate) const PROFILE: &str = "application/x-apple-aspen-config";
-
-/// The person in front of the screen, and what they type.
-#[derive(Debug, Clone, Default)]
-pub struct Person {
-    answers: BTreeMap<String, String>,
-}
-
-impl Person {
-    /// Somebody who can only press buttons.
-    pub fn nobody() -> Self {
-        Self::default()
-    }
-
-    /// Somebody with an invitation code.
-    pub fn with_code(code: &str) -> Self {
-        Self::nobody().answering("code", code)
-    }
-
-    /// Somebody with an account at the identity provider.
-    pub fn with_password(login: &str, password: &str) -> Self {
-        Self::nobody().answering("login", login).answering("password", password)
-    }
-
-    /// Types this into fields of this name. `code`, `login` and `password` also fit fields of similar meaning.
-    #[must_use]
-    pub fn answering(mut self, field: &str, text: &str) -> Self {
-        self.answers.insert(field.to_owned(), text.to_owned());
-        self
-    }
-
-    fn answer(&self, field: &Field) -> Option<&str> {
-        let exact = self.answers.get(&field.name);
-        let meant = || {
-            let name = field.name.to_ascii_lowercase();
-            let of = |words: &[&str]| words.iter().any(|word| name.contains(word));
-            let meaning = if field.kind == Kind::Password || of(&["password"]) {
-                "password"
-            } else if of(&["code", "invitation"]) {
-                "code"
-            } else if of(&["login", "user", "email", "account", "identifier"]) {
-                "login"
-            } else {
-                return None;
-            };
-            self.answers.get(meaning)
-        };
-        exact.or_else(meant).map(String::as_str)
-    }
-
-    /// What this person sends with a form; `None` where they have no answer to a field.
-    fn fill(&self, form: &Form) -> Option<Vec<(String, String)>> {
-        let mut pairs = Vec::new();
-        let mut pressed = false;
-        for field in &form.fields {
-            let value = match field.kind {
-                Kind::Hidden => field.value.clone(),
-                Kind::Text | Kind::Password => match self.answer(field) {
-                    Some(answer) => answer.to_owned(),
-                    None if !field.value.is_empty() || !field.required && field.kind == Kind::Text => {
-                        field.value.clone()
-                    }
-                    None => return None,
-                },
-                Kind::Tick if field.checked || field.required => field.value.clone(),
-                Kind::Tick => continue,
-                // The first button counts as the one that goes on.
-                Kind::Button if pressed => continue,
-                Kind::Button => {
-                    pressed = true;
-                    field.value.clone()
-                }
-            };
-            if !field.name.is_empty() {
-                pairs.push((field.name.clone(), value));
-            }
-        }
-        Some(pairs)
-    }
-}
 
 /// Where the way ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,21 +45,11 @@ pub(crate) enum Reached {
     Code(Answer),
 }
 
-#[derive(Debug, Clone)]
-struct Cookie {
-    name: String,
-    value: String,
-    host: String,
-    path: String,
-    strict: bool,
-    lax: bool,
-}
-
 /// One session of a browser; it forgets everything when it is dropped, as an ephemeral session does.
 pub(crate) struct Browser<'a> {
     client: Client,
     person: &'a Person,
-    jar: Vec<Cookie>,
+    jar: Jar,
     seen: Vec<String>,
 }
 
@@ -181,7 +96,7 @@ fn without_query(url: &Url) -> String {
 impl<'a> Browser<'a> {
     /// A browser of a device that trusts these authorities.
     pub(crate) fn new(trust: &Trust, person: &'a Person) -> Result<Self> {
-        Ok(Self { client: Client::new(trust, None)?, person, jar: Vec::new(), seen: Vec::new() })
+        Ok(Self { client: Client::new(trust, None)?, person, jar: Jar::default(), seen: Vec::new() })
     }
 
     /// Opens a URL and goes on until the end; `header` is sent with the very first request only.
@@ -193,7 +108,7 @@ impl<'a> Browser<'a> {
                 return Err(Error::Protocol(format!("{}: https is required", without_query(&going.url))));
             }
             let answer = self.request(&going, header.take()).await?;
-            self.keep_cookies(&going.url, &answer.headers);
+            self.jar.keep(&going.url, &answer.headers);
             if (300..400).contains(&answer.status) {
                 match redirected(going, &answer, end)? {
                     Ok(next) => going = next,
@@ -223,7 +138,7 @@ impl<'a> Browser<'a> {
     }
 
     async fn request(&self, going: &Going, header: Option<(&str, &str)>) -> Result<Answer> {
-        let cookies = self.cookies(going);
+        let cookies = self.jar.header(going);
         let origin = going.from.as_ref().map(|from| from.origin().ascii_serialization());
         let mut headers =
             vec![("accept", "text/html,application/xhtml+xml"), ("user-agent", "Mozilla/5.0 (simulator)")];
@@ -281,60 +196,6 @@ impl<'a> Browser<'a> {
         }
         let text: String = page.text.chars().take(200).collect();
         Err(Error::Protocol(format!("{}: nothing to go on with: {text}", without_query(url))))
-    }
-
-    fn cookies(&self, going: &Going) -> String {
-        let host = going.url.host_str().unwrap_or_default();
-        let crossed = going.from.as_ref().is_some_and(|from| from.host_str() != Some(host));
-        let post = going.method != Method::GET;
-        let fits = |cookie: &&Cookie| {
-            cookie.host == host
-                && (going.url.path() == cookie.path
-                    || going.url.path().starts_with(&format!("{}/", cookie.path.trim_end_matches('/'))))
-                && !(crossed && (cookie.strict || cookie.lax && post))
-        };
-        let pairs = self.jar.iter().filter(fits).map(|cookie| format!("{}={}", cookie.name, cookie.value));
-        pairs.collect::<Vec<_>>().join("; ")
-    }
-
-    fn keep_cookies(&mut self, url: &Url, headers: &HeaderMap) {
-        for header in headers.get_all(http::header::SET_COOKIE).iter().filter_map(|value| value.to_str().ok()) {
-            let mut parts = header.split(';').map(str::trim);
-            let Some((name, value)) = parts.next().and_then(|pair| pair.split_once('=')) else { continue };
-            let attributes: Vec<(String, &str)> = parts
-                .map(|part| part.split_once('=').unwrap_or((part, "")))
-                .map(|(key, value)| (key.to_ascii_lowercase(), value))
-                .collect();
-            let get = |key: &str| attributes.iter().find(|(name, _)| name == key).map(|(_, value)| *value);
-            let directory = url
-                .path()
-                .rsplit_once('/')
-                .map_or("/", |(directory, _)| if directory.is_empty() { "/" } else { directory });
-            let path = get("path").filter(|path| path.starts_with('/')).unwrap_or(directory);
-            let secure = get("secure").is_some();
-            let host_only = name.starts_with("__Host-");
-            if host_only && !(secure && path == "/" && get("domain").is_none())
-                || name.starts_with("__Secure-") && !secure
-            {
-                continue;
-            }
-            let host = url.host_str().unwrap_or_default().to_owned();
-            self.jar.retain(|cookie| cookie.name != name || cookie.host != host || cookie.path != path);
-            let over = get("max-age").and_then(|age| age.parse::<i64>().ok()).is_some_and(|age| age <= 0)
-                || get("expires").is_some_and(|date| date.contains("1970"));
-            if over {
-                continue;
-            }
-            let same_site = get("samesite").unwrap_or("lax");
-            self.jar.push(Cookie {
-                name: name.to_owned(),
-                value: value.to_owned(),
-                host,
-                path: path.to_owned(),
-                strict: same_site.eq_ignore_ascii_case("strict"),
-                lax: same_site.eq_ignore_ascii_case("lax"),
-            });
-        }
     }
 }
 

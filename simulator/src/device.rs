@@ -6,31 +6,30 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use http::Method;
 use openssl::pkey::{PKey, Private};
 use tokio::sync::Mutex;
-use url::Url;
 
 use crate::account::SignedIn;
 use crate::attestation;
-use crate::browser::{Browser, End, PROFILE, Person, Reached};
 use crate::commands::{Answered, Status};
 use crate::error::{Error, Result};
 use crate::hardware::{Family, Hardware};
-use crate::http::{Answer, Client, Trust};
+use crate::http::{Client, Trust};
 use crate::identity::Source;
 use crate::machine_info::{DeviceCa, Tampering};
 use crate::plist::{self, Value, Writer};
-use crate::profile::{self, EnrollmentProfile, Mdm, Profile};
+use crate::profile::{Mdm, Profile};
 pub use crate::record::{Record, User};
 pub use crate::renewal::Renewal;
-use crate::signature::{self, Identity, Style};
+use crate::signature::Identity;
+
+mod enrolling;
+mod transport;
+
+pub(crate) use enrolling::Enrolled;
 
 /// More commands in one session than any test queues; a server that never ends it is broken.
 const LONGEST_SESSION: usize = 1_000;
-/// Content-Type of check-in messages.
-const CHECK_IN: &str = "application/x-apple-aspen-mdm-checkin";
-
 /// How the device proves who it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Transport {
@@ -98,19 +97,6 @@ pub struct Session {
     /// The last status was `NotNow`: the device polls again by itself once it can (Apple's rule; after any other status
     /// it waits for a push).
     pub polls_again: bool,
-}
-
-/// What the device follows once it has an identity.
-pub(crate) struct Enrolled {
-    pub(crate) mdm: Mdm,
-    pub(crate) identity: Identity,
-    pub(crate) source: Source,
-    pub(crate) anchors: Vec<Vec<u8>>,
-    pub(crate) profile: Profile,
-    /// For `ServerURL` and everything else.
-    client: Client,
-    /// For `CheckInURL`, which may be pinned to other certificates.
-    check_in: Client,
 }
 
 /// A simulated device.
@@ -183,87 +169,6 @@ impl Device {
         self
     }
 
-    /// Follows an enrollment link to its end: profile, identity, Authenticate, TokenUpdate.
-    pub async fn enroll(&mut self, link: &str) -> Result<()> {
-        self.follow(link).await?;
-        self.authenticate().await?;
-        self.token_update(ChannelId::DEVICE).await
-    }
-
-    /// Follows an enrollment link as a person does in a browser, who signs in where the page asks for it.
-    pub async fn enroll_in_browser(&mut self, link: &str, person: &Person) -> Result<()> {
-        let url = Url::parse(link).map_err(|error| Error::Options(format!("{link}: {error}")))?;
-        let end = End::Profile { host: url.host_str().unwrap_or_default().to_owned() };
-        match Browser::new(&self.trust, person)?.open(url, None, &end).await? {
-            Reached::Profile(bytes) => self.obtain_identity(&bytes).await?,
-            Reached::Code(answer) => return Err(answer.refused(link)),
-            Reached::Callback(_) => return Err(Error::Protocol("a callback that nobody asked for".into())),
-        }
-        self.authenticate().await?;
-        self.token_update(ChannelId::DEVICE).await
-    }
-
-    /// Fetches the profile behind an enrollment link and gets the identity that it names.
-    pub async fn follow(&mut self, link: &str) -> Result<()> {
-        let url = format!("{}/profile", link.trim_end_matches('/'));
-        let answer = self.client.get(&url).await?;
-        if answer.content_type() != PROFILE {
-            return Err(Error::Profile(format!("Content-Type is «{}»", answer.content_type())));
-        }
-        self.obtain_identity(&answer.body).await
-    }
-
-    /// Reads an enrollment profile and gets the identity that it names, without telling the server yet.
-    pub async fn obtain_identity(&mut self, bytes: &[u8]) -> Result<()> {
-        let enrollment = profile::read_enrollment(bytes, &self.record.situation(false))?;
-        self.begin(enrollment).await
-    }
-
-    /// A new enrollment with this profile, up to the identity.
-    pub(crate) async fn begin(&mut self, enrollment: EnrollmentProfile) -> Result<()> {
-        let enrolled = self.prepare(enrollment).await?;
-        let mut channel = Channel::new(None)?;
-        channel.profiles.push(enrolled.profile.clone());
-        self.channels = vec![channel];
-        self.finished.clear();
-        self.next = None;
-        self.enrolled = Some(enrolled);
-        Ok(())
-    }
-
-    /// Gets what a profile names; nothing of the device changes.
-    pub(crate) async fn prepare(&self, mut enrollment: EnrollmentProfile) -> Result<Enrolled> {
-        let mdm = &mut enrollment.mdm;
-        for url in [&mut mdm.server_url, &mut mdm.check_in_url, enrollment.identity.url_mut()] {
-            let Some(rest) = url.strip_prefix("https://") else {
-                return Err(Error::Profile(format!("{url}: https is required")));
-            };
-            if self.behaviour.plain_http {
-                *url = format!("http://{rest}");
-            }
-        }
-        let mut trust = self.trust.clone();
-        for anchor in &enrollment.anchors {
-            trust = trust.with_der(anchor.clone());
-        }
-        // The certificate payloads are installed before the identity is asked for.
-        let (identity, source) = self.request_identity(&Client::new(&trust, None)?, &enrollment.identity).await?;
-        let offered = (self.behaviour.transport != Transport::Signature).then_some(&identity);
-        let pinned = |pins: &[Vec<u8>]| {
-            let trust = if pins.is_empty() { trust.clone() } else { Trust::only(pins) };
-            Client::new(&trust, offered)
-        };
-        Ok(Enrolled {
-            client: pinned(&enrollment.server_pins)?,
-            check_in: pinned(&enrollment.check_in_pins)?,
-            mdm: enrollment.mdm,
-            identity,
-            source,
-            anchors: enrollment.anchors,
-            profile: enrollment.profile,
-        })
-    }
-
     /// A user logs in: the user channel enrolls by its own TokenUpdate.
     pub async fn open_user_channel(&mut self, user: User) -> Result<ChannelId> {
         if !self.mdm()?.per_user_connections {
@@ -324,41 +229,6 @@ impl Device {
         Ok(message)
     }
 
-    /// The profile is removed. The server hears of it only where the profile asked for that.
-    pub async fn check_out(&mut self) -> Result<()> {
-        let told = self.mdm()?.check_out_when_removed;
-        if told {
-            let message = self.check_in(ChannelId::DEVICE, "CheckOut")?;
-            self.send_check_in(ChannelId::DEVICE, &message).await?;
-        }
-        self.unenroll();
-        Ok(())
-    }
-
-    /// The enrollment ends without a word: the profile, its identity and the account are gone, the device's data stays.
-    pub fn unenroll(&mut self) {
-        let was_enrolled = self.enrolled.take().is_some();
-        self.next = None;
-        self.channels.clear();
-        self.signed_in = None;
-        self.awaiting = false;
-        if was_enrolled && self.record.enrollment_id.is_some() {
-            // The next User Enrollment has another EnrollmentID.
-            self.record.enrollment_id = crate::record::fresh_uuid().ok();
-        }
-    }
-
-    /// The device is erased and starts in Setup Assistant again: as [`Self::unenroll`], and nothing is left on it.
-    pub fn wipe(&mut self) -> Result<()> {
-        self.unenroll();
-        self.history.clear();
-        self.finished.clear();
-        self.supervised = false;
-        self.erasing = false;
-        self.unlock_token = crate::escrow::unlock_token()?;
-        Ok(())
-    }
-
     /// Polls until the server has nothing more for this channel.
     pub async fn session(&mut self, channel: ChannelId) -> Result<Session> {
         let mut session = Session::default();
@@ -398,7 +268,7 @@ impl Device {
                 return Ok(session);
             }
             let command = plist::parse(&answer.body)?;
-            let (report, answered) = if self.updates_enrollment(channel, &command) {
+            let (report, answered) = if Self::updates_enrollment(channel, &command) {
                 self.update_enrollment(channel, &command).await?
             } else {
                 self.perform(channel, &command)?
@@ -445,20 +315,6 @@ impl Device {
         self.enrolled.as_ref().map(|enrolled| enrolled.source)
     }
 
-    /// Speaks with another identity from now on, for tests: a stolen, foreign or expired one.
-    pub fn set_identity(&mut self, identity: Identity) -> Result<()> {
-        let mut trust = self.trust.clone();
-        let enrolled = self.enrolled.as_mut().ok_or_else(not_enrolled)?;
-        for anchor in &enrolled.anchors {
-            trust = trust.with_der(anchor.clone());
-        }
-        let offered = (self.behaviour.transport != Transport::Signature).then_some(&identity);
-        enrolled.client = Client::new(&trust, offered)?;
-        enrolled.check_in = enrolled.client.clone();
-        enrolled.identity = identity;
-        Ok(())
-    }
-
     /// The MDM payload that is followed.
     pub fn mdm(&self) -> Result<&Mdm> {
         self.enrolled.as_ref().map(|enrolled| &enrolled.mdm).ok_or_else(not_enrolled)
@@ -484,109 +340,6 @@ impl Device {
 
     pub(crate) fn idle_message(&self, channel: ChannelId) -> Result<Writer> {
         Ok(self.sender(channel)?.string("Status", "Idle"))
-    }
-
-    /// The keys by which every message names its sender (protocol.md section 2).
-    pub(crate) fn sender(&self, channel: ChannelId) -> Result<Writer> {
-        let keys = match &self.record.enrollment_id {
-            Some(id) => Writer::new().string("EnrollmentID", id),
-            None => Writer::new().string("UDID", &self.record.udid),
-        };
-        let channel = self.channel(channel)?;
-        let keys = match (&channel.user, &self.record.enrollment_id) {
-            (None, _) => keys,
-            (Some(user), Some(_)) => keys.string("EnrollmentUserID", &user.id),
-            (Some(user), None) => keys
-                .string("UserID", &user.id)
-                .string("UserShortName", &user.short_name)
-                .string("UserLongName", &user.long_name),
-        };
-        Ok(keys.maybe("AuthToken", channel.auth_token.as_deref()))
-    }
-
-    pub(crate) fn check_in(&self, channel: ChannelId, message_type: &str) -> Result<Writer> {
-        let topic = &self.mdm()?.topic;
-        Ok(Writer::new().string("MessageType", message_type).string("Topic", topic).with(&self.sender(channel)?))
-    }
-
-    pub(crate) async fn send_check_in(&mut self, channel: ChannelId, message: &Writer) -> Result<()> {
-        let url = self.mdm()?.check_in_url.clone();
-        let answer = self.put_on(channel, &url, CHECK_IN, &message.document()).await?;
-        if answer.status == 200 {
-            return Ok(());
-        }
-        self.heed(channel, &answer);
-        Err(answer.refused(&url))
-    }
-
-    /// What an error means to the device: 401 without a challenge, or 403 `com.apple.unrecognized.device`, end the
-    /// enrollment (protocol.md section 1).
-    fn heed(&mut self, channel: ChannelId, answer: &Answer) {
-        let stranger = answer.code().is_some_and(|code| code.code == "com.apple.unrecognized.device");
-        let asks = self.carries_bearer(channel) && crate::account::Challenge::read(answer).is_ok();
-        if stranger || answer.status == 401 && !asks {
-            self.unenroll();
-        }
-    }
-
-    /// Sends any body as this device would on its device channel, for tests of what a server refuses.
-    pub async fn put(&self, url: &str, content_type: &str, body: &[u8]) -> Result<Answer> {
-        self.put_on(ChannelId::DEVICE, url, content_type, body).await
-    }
-
-    /// Sends a body; where the server wants the person to sign in again, that happens, and the body is sent once more.
-    pub(crate) async fn put_on(
-        &self,
-        channel: ChannelId,
-        url: &str,
-        content_type: &str,
-        body: &[u8],
-    ) -> Result<Answer> {
-        let answer = self.put_once(channel, url, content_type, body).await?;
-        let (401, true, Some(person)) = (answer.status, self.carries_bearer(channel), &self.signed_in) else {
-            return Ok(answer);
-        };
-        let Ok(challenge) = crate::account::Challenge::read(&answer) else { return Ok(answer) };
-        person.lock().await.again(challenge).await?;
-        self.put_once(channel, url, content_type, body).await
-    }
-
-    async fn put_once(&self, channel: ChannelId, url: &str, content_type: &str, body: &[u8]) -> Result<Answer> {
-        let enrolled = self.enrolled.as_ref().ok_or_else(not_enrolled)?;
-        let mut headers = vec![("content-type", content_type), ("user-agent", "MDM/1.0")];
-        let signs = match self.behaviour.transport {
-            Transport::AsAsked => enrolled.mdm.sign_message,
-            Transport::ClientCertificate => false,
-            Transport::Signature => true,
-        };
-        let (signature, bearer);
-        if signs {
-            signature = signature::mdm_signature(&enrolled.identity, body, Style::TODAY)?;
-            headers.push(("mdm-signature", &signature));
-        }
-        if let (true, Some(person)) = (self.carries_bearer(channel), &self.signed_in) {
-            bearer = format!("Bearer {}", person.lock().await.access_token());
-            headers.push(("authorization", &bearer));
-        }
-        let client = if url == enrolled.mdm.check_in_url && url != enrolled.mdm.server_url {
-            &enrolled.check_in
-        } else {
-            &enrolled.client
-        };
-        client.send(Method::PUT, url, &headers, body.to_vec()).await
-    }
-
-    /// Whether requests of this channel carry the access token: all of them on iOS, iPadOS and visionOS, those of user
-    /// channels on macOS (Apple, "Implementing the simple authentication user enrollment flow").
-    pub(crate) fn carries_bearer(&self, channel: ChannelId) -> bool {
-        let of_user = self.channel(channel).is_ok_and(|channel| channel.user.is_some());
-        self.signed_in.is_some() && (of_user || self.record.hardware.family != Family::Mac)
-    }
-
-    /// Sends one check-in message with extra keys and returns the answer, for messages without a function of their own.
-    pub async fn send(&self, channel: ChannelId, message_type: &str, keys: &Writer) -> Result<Answer> {
-        let message = self.check_in(channel, message_type)?.with(keys);
-        self.put_on(channel, &self.mdm()?.check_in_url, CHECK_IN, &message.document()).await
     }
 }
 

@@ -128,7 +128,7 @@ impl Answer {
             }
             "application/xml" | "text/xml" | "application/x-plist" => {
                 let body = crate::plist::parse(&self.body).ok()?;
-                let details = body.get("details").into_iter().flat_map(|details| details.entries());
+                let details = body.get("details").into_iter().flat_map(crate::plist::Value::entries);
                 Some(Code {
                     code: body.text("code")?.to_owned(),
                     description: body.text("description").map(str::to_owned),

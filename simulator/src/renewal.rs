@@ -21,7 +21,7 @@ pub enum Renewal {
 
 impl Device {
     /// Whether this command updates the enrollment profile.
-    pub(crate) fn updates_enrollment(&self, channel: ChannelId, command: &Value) -> bool {
+    pub(crate) fn updates_enrollment(channel: ChannelId, command: &Value) -> bool {
         let Ok(("InstallProfile", _, keys)) = command_parts(command) else { return false };
         channel == ChannelId::DEVICE && keys.get("Payload").and_then(Value::as_data).is_some_and(profile::is_enrollment)
     }

@@ -206,14 +206,13 @@ impl Message {
         let csr = certificate_request(request, &key)?;
         let style = strength.style();
         let message_type = if current.is_some() { "17" } else { "19" };
-        let signer = match current {
-            Some(current) => current,
-            None => {
-                let mut name = X509NameBuilder::new()?;
-                name.append_entry_by_text("CN", "SCEP SIGNER")?;
-                let certificate = signature::self_signed_with(&name.build(), &key, 1, style.digest)?;
-                Identity { certificate, key: key.clone() }
-            }
+        let signer = if let Some(current) = current {
+            current
+        } else {
+            let mut name = X509NameBuilder::new()?;
+            name.append_entry_by_text("CN", "SCEP SIGNER")?;
+            let certificate = signature::self_signed_with(&name.build(), &key, 1, style.digest)?;
+            Identity { certificate, key: key.clone() }
         };
 
         let mut recipients = Stack::new()?;

@@ -6,7 +6,7 @@ use http::StatusCode;
 use openssl::hash::{MessageDigest, hash};
 use openssl::stack::Stack;
 use openssl::x509::store::X509StoreBuilder;
-use openssl::x509::{X509, X509PurposeId, X509StoreContext};
+use openssl::x509::{X509, X509PurposeId, X509StoreContext, X509StoreContextRef};
 use serde_json::Value;
 
 use super::{Identifiers, Problem, Settings};
@@ -61,5 +61,5 @@ fn chains(settings: &Settings, leaf: &[u8], others: &[Vec<u8>]) -> Result<bool, 
     for other in others {
         between.push(X509::from_der(other)?)?;
     }
-    X509StoreContext::new()?.init(&store.build(), &*X509::from_der(leaf)?, &between, |context| context.verify_cert())
+    X509StoreContext::new()?.init(&store.build(), &*X509::from_der(leaf)?, &between, X509StoreContextRef::verify_cert)
 }

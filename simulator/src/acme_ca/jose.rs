@@ -40,7 +40,7 @@ impl Jwk {
         let (r, s) = signature.split_at_checked(32).filter(|(_, s)| s.len() == 32)?;
         let signature =
             EcdsaSig::from_private_components(BigNum::from_slice(r).ok()?, BigNum::from_slice(s).ok()?).ok()?;
-        signature.verify(&*hash(MessageDigest::sha256(), text).ok()?, &key).ok()
+        signature.verify(&hash(MessageDigest::sha256(), text).ok()?, &key).ok()
     }
 }
 

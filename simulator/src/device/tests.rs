@@ -9,7 +9,9 @@ use super::*;
 use crate::account::{Account, Mode};
 use crate::acme_ca::{AcmeCa, Settings};
 use crate::authority::Authority;
+use crate::browser::{PROFILE, Person};
 use crate::https::{Request, Response, Server};
+use crate::signature;
 
 /// What the server has, and what it saw.
 #[derive(Default)]
