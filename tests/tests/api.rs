@@ -12,6 +12,8 @@ use base64::engine::general_purpose::STANDARD;
 use http::{Method, Request, header};
 use mdm_core::ids::EnrollmentId;
 use serde_json::{Value as Json, json};
+use simulator::ade_service::AdeService;
+use simulator::authority::Authority;
 
 const UNKNOWN: &str = "01935000-0000-7000-8000-000000000000";
 
@@ -905,6 +907,103 @@ async fn th_61_what_a_device_calls_itself_stays_text() {
     .await;
 }
 
+#[tokio::test]
+async fn automated_device_enrollment_is_run_by_the_api() {
+    story(async |world| {
+        let made = world.post("/api/v1/ade-servers", json!({ "name": "Example Inc." })).await.is(201).json();
+        let path = format!("/api/v1/ade-servers/{}", made["id"].as_str().unwrap());
+        let server = |rest: &str| format!("{path}{rest}");
+        assert_eq!(made["health"], "no_token");
+        world.post("/api/v1/ade-servers", json!({ "name": "Example Inc." })).await.is(409);
+        assert_eq!(world.post("/api/v1/ade-servers", json!({ "name": " x" })).await.is(422).fields(), ["name"]);
+        assert_eq!(world.post(&server("/sync"), json!({})).await.is(409).slug(), "conflict");
+
+        // The portal gives a token for the certificate.
+        let authority = Authority::new("Stand-in for Apple").unwrap();
+        let apple = AdeService::start(&authority).await.unwrap();
+        apple.set_now(world.clock.now().0);
+        let (portal, other) = (apple.add_server("ours"), apple.add_server("theirs"));
+        let pem = made["certificate_pem"].as_str().unwrap();
+        let put =
+            async |p7m: &str, force: bool| world.put(&server("/token"), json!({ "token": p7m, "force": force })).await;
+        assert_eq!(put("hello", false).await.is(422).fields(), ["token"]);
+        let answer = put(&portal.token(pem, 365).unwrap(), false).await.is(200);
+        assert!(!answer.text().contains("access_secret") && !answer.text().contains("sealed"));
+        assert_eq!(answer.json()["health"], "ok");
+        assert_eq!(put(&other.token(pem, 365).unwrap(), false).await.is(409).slug(), "conflict");
+        world.post(&server("/sync"), json!({})).await.is(202);
+
+        // Profiles.
+        let wrong = json!({ "profile_name": "", "is_mdm_removable": false });
+        let wrong = world.put("/api/v1/ade-profiles/staff", wrong).await.is(422).fields();
+        assert_eq!(wrong, ["profile_name", "is_mdm_removable"]);
+        let url = json!({ "profile_name": "Staff", "url": "https://evil.example.com" });
+        assert_eq!(world.put("/api/v1/ade-profiles/staff", url).await.is(422).fields(), ["url"]);
+        let staff = json!({ "profile_name": "Staff", "await_device_configured": true });
+        world.put("/api/v1/ade-profiles/staff", staff.clone()).await.is(201);
+        assert_eq!(world.put("/api/v1/ade-profiles/staff", staff).await.is(200).json()["revision"], 1);
+        let changed = json!({ "profile_name": "All staff" });
+        assert_eq!(world.put("/api/v1/ade-profiles/staff", changed).await.is(200).json()["revision"], 2);
+        assert_eq!(world.get("/api/v1/ade-profiles").await.is(200).json()["items"][0]["name"], "staff");
+        let default = world.put(&server("/default-profile"), json!({ "profile": "staff" })).await.is(200).json();
+        assert_eq!(default["default_profile"], "staff");
+        world.put(&server("/default-profile"), json!({ "profile": "nothing" })).await.is(404);
+        world.delete("/api/v1/ade-profiles/staff").await.is(409);
+
+        // Devices, as a visit to Apple would have stored them.
+        let id = made["id"].as_str().unwrap().parse().unwrap();
+        let mut tx = world.store().begin().await.unwrap();
+        for serial in ["C02A", "C02B"] {
+            let seen = store::ade::devices::Seen { serial_number: serial.into(), ..Default::default() };
+            store::ade::devices::upsert(&mut tx, id, &seen, world.clock.now()).await.unwrap();
+        }
+        tx.commit().await.unwrap();
+        let page = world.get("/api/v1/ade-devices?limit=1&approved=false").await.is(200).json();
+        assert_eq!(page["items"][0]["serial_number"], "C02A");
+        let next = page["next_cursor"].as_str().unwrap();
+        let page = world.get(&format!("/api/v1/ade-devices?limit=1&cursor={next}")).await.is(200).json();
+        assert_eq!((&page["items"][0]["serial_number"], page.get("next_cursor")), (&json!("C02B"), None));
+        let both = json!(["C02A", "C02B"]);
+        world.post("/api/v1/ade-devices/approve", json!({ "serial_numbers": both })).await.is(204);
+        let some = json!({ "serial_numbers": ["C02A", "SPOOFED"] });
+        let refused = world.post("/api/v1/ade-devices/approve", some).await.is(404);
+        assert!(refused.json()["detail"].as_str().unwrap().contains("SPOOFED"));
+        world
+            .post("/api/v1/ade-devices/approve", json!({ "serial_numbers": ["C02B"], "approved": false }))
+            .await
+            .is(204);
+        world.post("/api/v1/ade-devices/label", json!({ "serial_numbers": both, "label": "lab" })).await.is(204);
+        world
+            .post("/api/v1/ade-devices/assign", json!({ "serial_numbers": ["C02A"], "profile": "staff" }))
+            .await
+            .is(202);
+        world.post("/api/v1/ade-devices/assign", json!({ "serial_numbers": [], "profile": null })).await.is(422);
+        let one = world.get("/api/v1/ade-devices/C02A").await.is(200).json();
+        assert_eq!((&one["label"], &one["profile"]), (&json!("lab"), &json!("staff")));
+        assert!(one["approved_at"].is_string());
+        assert!(world.get("/api/v1/ade-devices/C02B").await.json().get("approved_at").is_none());
+        world.get("/api/v1/ade-devices/SPOOFED").await.is(404);
+
+        // Apple cannot be reached from here: said as it is, and nothing is a fault of the server.
+        let unreachable = world.get(&server("/account-driven-enrollment")).await.is(409);
+        assert!(unreachable.json()["detail"].as_str().unwrap().contains("cannot be reached"));
+        world.put(&server("/account-driven-enrollment"), json!({})).await.is(409);
+        world.delete(&server("/account-driven-enrollment")).await.is(409);
+
+        let listed = world.get("/api/v1/ade-servers").await.is(200).json();
+        assert_eq!(listed["items"][0]["devices"][0]["count"], 2);
+        world.delete(&path).await.is(204);
+        world.get(&path).await.is(404);
+        world.get("/api/v1/ade-devices/C02A").await.is(404);
+        world.delete("/api/v1/ade-profiles/staff").await.is(204);
+        let events = world.get("/api/v1/events?kind=ade.").await.is(200).text();
+        for kind in ["ade.server_created", "ade.token_put", "ade.profile_put", "ade.approved", "ade.assigned"] {
+            assert!(events.contains(kind), "{kind}");
+        }
+    })
+    .await;
+}
+
 #[test]
 fn the_description_that_is_checked_in_is_the_one_that_is_served() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/openapi.json");
@@ -939,4 +1038,71 @@ fn every_problem_type_is_explained() {
         assert!(text.contains(&format!("\n## {name}\n")), "docs/errors.md does not explain {name}");
         assert!(text.contains(&format!("\n## {name}\n\nStatus {}", status.as_u16())), "the status of {name}");
     }
+}
+
+#[tokio::test]
+async fn th_11_identities_are_listed_renewed_and_revoked() {
+    story(async |world| {
+        let (id, other) = (world.enroll(1).await, world.enroll(2).await);
+        let user = world.enroll_user(id, "11111111-2222-3333-4444-555555555555").await;
+        let certificate = identity(world.clock.now(), 100);
+        let hash = certificate.fingerprint();
+        let mut tx = world.store().begin().await.unwrap();
+        assert!(store::identities::bind(&mut tx, id, None, &certificate, world.clock.now()).await.unwrap());
+        tx.commit().await.unwrap();
+
+        let path = "/api/v1/identities";
+        let shown = world.get(path).await.is(200).json();
+        let one = &shown["items"][0];
+        assert_eq!((one["certificate_sha256"].as_str(), one["state"].as_str()), (Some(&*hash.to_string()), Some("live")));
+        assert_eq!(one["enrollment_id"], id.to_string());
+        assert!(one["renewal"].is_null());
+        assert_eq!(world.get(&format!("{path}?expiring_within_days=30")).await.json()["items"], json!([]));
+        assert_eq!(world.get(&format!("{path}?near_end=true")).await.json()["items"], json!([]));
+        for (query, field) in [("state=dead", "state"), ("expiring_within_days=99999", "expiring_within_days"), ("cursor=x", "cursor")] {
+            assert_eq!(world.get(&format!("{path}?{query}")).await.is(422).fields(), [field]);
+        }
+
+        // Renewal: of an enrolled device with an identity only.
+        let renewal = |id: &dyn std::fmt::Display| format!("/api/v1/enrollments/{id}/renewal");
+        world.post(&renewal(&UNKNOWN), json!(null)).await.is(404);
+        for nothing in [other, user] {
+            assert_eq!(world.post(&renewal(&nothing), json!(null)).await.is(409).slug(), "conflict");
+        }
+        world.post(&renewal(&id), json!(null)).await.is(202);
+        world.post(&renewal(&id), json!(null)).await.is(202);
+        let shown = world.get(&format!("{path}?enrollment_id={id}&state=live")).await.is(200).json();
+        assert_eq!(shown["items"][0]["renewal"]["state"], "due");
+        assert_eq!(shown["items"][0]["renewal"]["reason"], "operator");
+
+        // Near its end, with what has kept it from being renewed.
+        world.clock.advance(std::time::Duration::from_secs(90 * 86_400));
+        let admin = world.token(&[Scope::Admin]).await;
+        let get = async |path: String| world.call(&admin, Method::GET, &path, None).await.is(200).json();
+        let stuck = get(format!("{path}?near_end=true")).await;
+        assert_eq!(stuck["items"][0]["enrollment_id"], id.to_string());
+        assert!(stuck["items"][0]["renewal"]["attempts"].is_number());
+        assert_eq!(get(format!("{path}?expiring_within_days=30")).await["items"].as_array().unwrap().len(), 1);
+
+        let gone = format!("{path}/{hash}");
+        let weak = world.token(&[Scope::IssuanceWrite, Scope::CommandsWrite]).await;
+        world.call(&weak, Method::DELETE, &gone, None).await.is(403);
+        world.call(&admin, Method::DELETE, &gone, None).await.is(204);
+        world.call(&admin, Method::DELETE, &gone, None).await.is(204);
+        world.call(&admin, Method::DELETE, &format!("{path}/{}", "ab".repeat(32)), None).await.is(404);
+        assert_eq!(world.call(&admin, Method::DELETE, &format!("{path}/ab"), None).await.is(422).fields(), ["sha256"]);
+        assert_eq!(get(format!("{path}?state=revoked")).await["items"].as_array().unwrap().len(), 1);
+        world.call(&admin, Method::POST, &renewal(&id), None).await.is(409);
+    })
+    .await;
+}
+
+/// A certificate that lives so many days from `from`.
+fn identity(from: mdm_core::time::Timestamp, days: i64) -> mdm_core::certificate::Certificate {
+    let mut params = rcgen::CertificateParams::new(vec![]).unwrap();
+    let at = |seconds| time::OffsetDateTime::from_unix_timestamp(seconds).unwrap();
+    params.not_before = at(from.unix_seconds());
+    params.not_after = at(from.unix_seconds() + days * 86_400);
+    let key = rcgen::KeyPair::generate().unwrap();
+    mdm_core::certificate::Certificate::from_der(params.self_signed(&key).unwrap().der()).unwrap()
 }

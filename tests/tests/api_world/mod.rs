@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{About, Scope, Scopes, Shared};
+use api::{About, AskTrust, Devices, Scope, Scopes, Shared, TrustReport};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
@@ -110,6 +110,34 @@ impl World {
             identity_ca_not_after: START.plus(Duration::from_secs(86_400)),
             invitations: true,
         };
+        let automated = ade::Context {
+            store: store.clone(),
+            clock: clock.clone(),
+            random: Random::System,
+            sealer: commands.sealer.clone(),
+            client: outbound::Client::new(&outbound::Settings::new("assay/test")).unwrap(),
+            settings: Arc::new(ade::Settings {
+                base_url: "https://apple.invalid".parse().unwrap(),
+                protocol_version: ade::PROTOCOL_VERSION,
+                every: Duration::from_secs(600),
+                url: "https://mdm.example.com/ade/enroll".parse().unwrap(),
+                web_url: "https://mdm.example.com/ade/web".parse().unwrap(),
+                anchors: Vec::new(),
+            }),
+        };
+        let trust = AskTrust::new(async || {
+            Ok(TrustReport {
+                server_certificate: "public",
+                verification: "always",
+                pinned: false,
+                pilot: false,
+                chain: Vec::new(),
+                anchors: Vec::new(),
+                next_anchors: Vec::new(),
+                devices: Devices { live: 0, hold_next_anchors: 0, unknown: 0 },
+                findings: Vec::new(),
+            })
+        });
         let shared = Shared {
             store,
             clock: clock.clone(),
@@ -117,6 +145,8 @@ impl World {
             guard: Arc::default(),
             commands,
             policy,
+            ade: automated,
+            trust,
             about: Arc::new(about),
         };
         let app = api::router(shared.clone());
