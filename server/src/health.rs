@@ -102,5 +102,6 @@ async fn warnings(shared: &Shared) -> Result<(Vec<String>, Vec<Finding>), store:
         Err(ade::Error::Store(e)) => return Err(e),
         Err(e) => warnings.push(e.to_string()),
     }
+    warnings.extend(renewal::warnings(&mut shared.store.read().await?, shared.clock.now()).await?);
     Ok((warnings, shared.watch.examine().await?))
 }

@@ -155,6 +155,7 @@ async fn a_self_signed_pilot_says_so_and_stays_small() {
     }
     tx.commit().await.unwrap();
     store.close().await;
+    drop(store);
     let server = world.start(&config, &trust).await;
     let link = server.link().await;
     let path = link.strip_prefix(&server.url).unwrap().to_owned();
@@ -207,7 +208,12 @@ async fn the_ca_is_changed_and_no_device_is_lost() {
             assert_eq!(server.errors().await, ["E7"], "{backend}");
             assert!(server.is_trusted_by(&old).await && !server.is_trusted_by(&next).await, "{backend}");
 
-            // The devices take their new profiles, one after the other; with the last one the certificate changes.
+            // Their new profiles are due within a day; the administrator does not wait. With the last one the certificate
+            // changes.
+            for enrollment in server.operator.all("/api/v1/enrollments").await.unwrap() {
+                let renew = format!("/api/v1/enrollments/{}/renewal", enrollment["id"].as_str().unwrap());
+                server.operator.post(&renew, &Value::Null).await.unwrap();
+            }
             until("all hold the next root", async || {
                 for device in &mut devices {
                     let _ = device.session(ChannelId::DEVICE).await;

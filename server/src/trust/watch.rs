@@ -71,6 +71,11 @@ impl Setup {
         self.anchors.iter().chain(&self.next_anchors).cloned().collect()
     }
 
+    /// What a device needs for the first contact: nothing where the certificate is of a public CA.
+    fn needed(&self) -> Vec<Certificate> {
+        if self.kind == ServerKind::Public { Vec::new() } else { self.given() }
+    }
+
     /// The facts as they are with this chain, without what the database knows.
     pub fn facts_at_hand(&self, chain: Vec<Certificate>, seen: Seen) -> Facts {
         Facts {
@@ -97,7 +102,7 @@ impl Setup {
         Ok(Facts {
             groups: store::anchors::groups(tx).await?,
             ends: endings(tx).await?,
-            stale: stale(tx, &self.given()).await?,
+            stale: stale(tx, &self.needed()).await?,
             ..self.facts_at_hand(chain, seen)
         })
     }
@@ -129,6 +134,17 @@ async fn endings(tx: &mut Tx) -> Result<Vec<Ending>, store::Error> {
             what_to_do: "renew the same certificate in Apple's push portal: another one has another topic and loses every device",
         });
     }
+    for server in store::ade::servers::list(tx).await? {
+        if let Some(not_after) = server.token_expires_at {
+            endings.push(Ending {
+                about: "ADE token",
+                name: format!("the token of ADE server {}", server.name),
+                not_after: Timestamp(not_after),
+                notice: NOTICE,
+                what_to_do: "download a new one from Apple's portal and put it: docs/doors/ade.md",
+            });
+        }
+    }
     // The server renews the other keys by itself, weeks before their end.
     let own = [("identity-ca", CA_NOTICE), ("scep-ra", URGENT), ("profile-signer", URGENT), ("server-tls-ca", NOTICE)];
     for (name, notice) in own {
@@ -146,8 +162,16 @@ async fn endings(tx: &mut Tx) -> Result<Vec<Ending>, store::Error> {
 }
 
 /// Profiles at Apple with other anchors than ours.
-async fn stale(_tx: &mut Tx, _given: &[Certificate]) -> Result<Vec<Stale>, store::Error> {
-    Ok(Vec::new())
+async fn stale(tx: &mut Tx, given: &[Certificate]) -> Result<Vec<Stale>, store::Error> {
+    let given: Vec<Fingerprint> = given.iter().map(Certificate::fingerprint).collect();
+    match ade::stale_anchors(tx, &given).await {
+        Ok(stale) => Ok(stale.into_iter().map(|s| Stale { server: s.server, profile: s.profile }).collect()),
+        Err(ade::Error::Store(e)) => Err(e),
+        Err(e) => {
+            tracing::error!(error = %e, "the anchors of profiles at Apple could not be compared");
+            Ok(Vec::new())
+        }
+    }
 }
 
 /// The trust of a running server.
