@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use commands::Rendering;
+use enroll::identity::Source;
 use mdm_core::command::{Command, InstallProfile};
 use mdm_core::ids::CommandUuid;
 use mdm_core::time::Timestamp;
 use store::enrollments::Enrollment;
 use store::issuance::{self, Flow};
-use store::renewals::{self, Renewal, State};
+use store::renewals::{self, Reason, Renewal, State};
 use store::{Busy, Tx};
 
 use crate::drive::{Parameters, again};
@@ -88,6 +89,9 @@ pub async fn render(
     match enroll::offer(tx, &ctx.enroll, &visitor, now).await {
         Ok(offer) => {
             row.issuance = Some(offer.issuance);
+            if row.reason == Reason::Expiry && offer.identity.source == Source::Acme && !is_acme(tx, &row).await? {
+                row.reason = Reason::ToAcme;
+            }
             renewals::save(tx, &row, now).await?;
             let envelope = Command::from(InstallProfile { payload: offer.profile }).envelope(picked.uuid.clone());
             Ok(Rendered::Body(envelope.body))
@@ -102,6 +106,12 @@ pub async fn render(
             Ok(Rendered::Refused { why })
         }
     }
+}
+
+/// Whether the identity that is to be renewed came from an ACME server.
+async fn is_acme(tx: &mut Tx, row: &Renewal) -> Result<bool, Error> {
+    let record = issuance::by_certificate(tx, row.identity).await?;
+    Ok(record.is_some_and(|record| record.source == issuance::Source::Acme))
 }
 
 /// Whether the permission in the profile that was sent before is unused and lives long enough.

@@ -48,7 +48,7 @@ pub enum Reason {
     Expiry,
     /// It has ended, and the grace setting still lets it ask.
     Expired,
-    /// The device can have one from an ACME server now.
+    /// The same, and the new one comes from an ACME server in place of SCEP.
     ToAcme,
     /// The profile's anchors have changed.
     Anchors,
