@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use commands::Rendering;
-use enroll::identity::Source;
 use mdm_core::command::{Command, InstallProfile};
 use mdm_core::ids::CommandUuid;
 use mdm_core::time::Timestamp;
@@ -89,7 +88,10 @@ pub async fn render(
     match enroll::offer(tx, &ctx.enroll, &visitor, now).await {
         Ok(offer) => {
             row.issuance = Some(offer.issuance);
-            if row.reason == Reason::Expiry && offer.identity.source == Source::Acme && !is_acme(tx, &row).await? {
+            if row.reason == Reason::Expiry
+                && offer.identity.source == issuance::Source::Acme
+                && !is_acme(tx, &row).await?
+            {
                 row.reason = Reason::ToAcme;
             }
             renewals::save(tx, &row, now).await?;
