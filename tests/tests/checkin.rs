@@ -842,3 +842,143 @@ async fn th_17_a_device_whose_clock_ran_ahead_is_not_taken_for_its_own_replay() 
     })
     .await;
 }
+
+/// `UserAuthenticate` of this user, with an answer where there is one.
+fn user_authenticate(device: &Device, response: Option<&str>) -> String {
+    let response = response.map(|r| {
+        let escaped = r.replace('&', "&amp;").replace('<', "&lt;");
+        format!("<key>DigestResponse</key><string>{escaped}</string>")
+    });
+    let user = format!("<key>UserID</key><string>{USER}</string>");
+    device.message("UserAuthenticate", &format!("{user}{}", response.unwrap_or_default()))
+}
+
+fn string(body: &str, key: &str) -> Option<String> {
+    let rest = body.split(&format!("<key>{key}</key>")).nth(1)?.trim_start();
+    if rest.starts_with("<string/>") || rest.starts_with("<string></string>") {
+        return Some(String::new());
+    }
+    Some(rest.strip_prefix("<string>")?.split("</string>").next()?.to_owned())
+}
+
+/// What a Mac's login window answers to this challenge (RFC 2617), written out by hand.
+fn digest_response(challenge: &str, name: &str, password: &str) -> String {
+    let md5 =
+        |text: String| hex::encode(openssl::hash::hash(openssl::hash::MessageDigest::md5(), text.as_bytes()).unwrap());
+    let of = |key: &str| challenge.split(&format!("{key}=\"")).nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let (realm, nonce) = (of("realm"), of("nonce"));
+    let ha1 = md5(format!("{name}:{realm}:{password}"));
+    let ha2 = md5("PUT:/checkin".to_owned());
+    let response = md5(format!("{ha1}:{nonce}:00000001:abcd:auth:{ha2}"));
+    format!(
+        "Digest username=\"{name}\", realm=\"{realm}\", nonce=\"{nonce}\", uri=\"/checkin\", qop=auth, nc=00000001, \
+         cnonce=\"abcd\", response=\"{response}\", algorithm=MD5"
+    )
+}
+
+#[tokio::test]
+async fn network_users_are_refused_unless_a_setting_says_otherwise() {
+    story(|mut world| async move {
+        for n in [1, 2] {
+            let (device, _) = world.enrolled(n).await;
+            world.settings(Settings::default());
+            let first = user_authenticate(&device, None);
+            assert_eq!(world.check_in(Proof::Signed(&device), &first).await.status, StatusCode::GONE);
+            world.settings(Settings { network_users: checkin::NetworkUsers::WithoutPassword, ..Settings::default() });
+            let answer = world.check_in(Proof::Signed(&device), &first).await;
+            assert_eq!(string(&answer.body, "DigestChallenge").as_deref(), Some(""), "{}", answer.body);
+            let stranger = world.device(50 + n).await;
+            assert_eq!(world.check_in(Proof::Signed(&stranger), &user_authenticate(&stranger, None)).await.status, BAD);
+            let shared = device.message(
+                "UserAuthenticate",
+                "<key>UserID</key><string>FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF</string><key>UserShortName</key><string>a</string>",
+            );
+            assert_eq!(world.check_in(Proof::Signed(&device), &shared).await.status, StatusCode::GONE);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn network_users_prove_their_password_by_a_digest() {
+    story(|mut world| async move {
+        let realm = "mdm.example.org";
+        world.settings(Settings {
+            network_users: checkin::NetworkUsers::Digest,
+            realm: realm.to_owned(),
+            ..Settings::default()
+        });
+        for n in [1, 2] {
+            let name = format!("ada{n}");
+            world.network_user(&name, realm, "s3cret").await;
+            let (device, id) = world.enrolled(n).await;
+            let ask = async |response: Option<&str>| {
+                let answer = world.check_in(Proof::Signed(&device), &user_authenticate(&device, response)).await;
+                assert_eq!(answer.status, StatusCode::OK);
+                answer.body
+            };
+            let challenge = async || string(&ask(None).await, "DigestChallenge").unwrap();
+            let token = async |response: &str| string(&ask(Some(response)).await, "AuthToken").unwrap();
+
+            let first = challenge().await;
+            assert_eq!(token(&digest_response(&first, &name, "wrong")).await, "");
+            assert_eq!(token(&digest_response(&first, &name, "s3cret")).await, "", "a challenge is good once");
+            assert_eq!(token(&digest_response(&challenge().await, "nobody", "s3cret")).await, "");
+            assert_eq!(token("Digest").await, "");
+            let late = challenge().await;
+            world.later(300);
+            assert_eq!(token(&digest_response(&late, &name, "s3cret")).await, "");
+            let right = digest_response(&challenge().await, &name, "s3cret");
+            let auth_token = token(&right).await;
+            assert!(auth_token.len() > 20);
+            assert_eq!(token(&right).await, "", "replayed");
+
+            let user = format!("<key>UserID</key><string>{USER}</string>");
+            let with = |token: &str| format!("{user}<key>AuthToken</key><string>{token}</string>");
+            let update = |token: &str| device.token_update_with("dXNlclRva2Vu", &with(token));
+            assert_eq!(world.check_in(Proof::Signed(&device), &update("other")).await.status, BAD);
+            assert!(world.user(id).await.is_none(), "nothing was changed");
+            assert!(world.check_in(Proof::Signed(&device), &update(&auth_token)).await.is_empty());
+            let channel = world.user(id).await.unwrap();
+            let waits = format!("user-{n}");
+            world.enqueue(channel.id, &waits).await;
+            let poll = |token: &str| format!("{}{}", device.idle(), with(token));
+            let refused = world.report(Proof::Signed(&device), &poll("other")).await;
+            assert_eq!((refused.status, refused.body.as_str()), (BAD, ""));
+            assert!(world.report(Proof::Signed(&device), &poll(&auth_token)).await.body.contains(&waits));
+
+            // Somebody guesses at the login window.
+            for _ in 0..12 {
+                let challenge = challenge().await;
+                assert_eq!(token(&digest_response(&challenge, &name, "guess")).await, "");
+            }
+            let now_right = digest_response(&challenge().await, &name, "s3cret");
+            assert_eq!(token(&now_right).await, "", "not so many in so short a time");
+            world.later(600);
+            assert_ne!(token(&digest_response(&challenge().await, &name, "s3cret")).await, "");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn th_12_a_device_that_came_in_without_an_account_is_never_asked_to_sign_in() {
+    story(|world| async move {
+        for n in [1, 2] {
+            let (device, _) = world.enrolled(n).await;
+            for authorization in ["Bearer x", "Basic eDp5", "Bearer", ""] {
+                for (path, body) in [("/checkin", device.token_update()), ("/mdm", device.idle())] {
+                    let mut request = world.request(
+                        path,
+                        Some(CHECK_IN).filter(|_| path == "/checkin"),
+                        &plist(&body),
+                        Proof::Signed(&device),
+                    );
+                    request.headers_mut().insert("authorization", authorization.parse().unwrap());
+                    assert!(world.send(request).await.is_empty(), "{authorization:?}");
+                }
+            }
+        }
+    })
+    .await;
+}

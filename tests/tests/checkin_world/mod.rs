@@ -26,6 +26,7 @@ use mdm_core::crypto::trust::Trust;
 use mdm_core::enrollment::{DeviceKey, EnrollmentKind, UserKey};
 use mdm_core::ids::{EnrollmentId, IssuanceId};
 use mdm_core::random::Random;
+use mdm_core::secret::Secret;
 use mdm_core::time::{Clock, Timestamp};
 use store::Store;
 use store::enrollments::Enrollment;
@@ -94,7 +95,7 @@ pub(crate) struct World {
     ca_key: PrivateKey,
     random: Random,
     sealer: Sealer,
-    policy: Arc<policy::Context>,
+    pub(crate) policy: Arc<policy::Context>,
     pub(crate) enroll: enroll::Shared,
     expired_grace: Duration,
     door: Router,
@@ -394,6 +395,21 @@ impl World {
         let mut tx = self.store.read().await.unwrap();
         let filter = store::events::Filter { enrollment: None, kind: Some(kind.into()) };
         store::events::newest(&mut tx, &filter, None, 1000).await.unwrap().len()
+    }
+
+    /// A person whom a Mac may ask for this password.
+    pub(crate) async fn network_user(&self, short_name: &str, realm: &str, password: &str) {
+        let digest = mdm_core::crypto::digest_access::ha1(short_name, realm, &Secret::new(password.to_owned()));
+        let context = format!("network_user.digest_sealed:{short_name}");
+        let row = store::network_users::Row {
+            short_name: short_name.to_owned(),
+            digest_sealed: self.sealer.seal(&context, digest.expose().as_bytes(), &self.random),
+            created_by: "test".to_owned(),
+            created_at: self.now().0,
+        };
+        let mut tx = self.store.begin().await.unwrap();
+        store::network_users::put(&mut tx, &row).await.unwrap();
+        tx.commit().await.unwrap();
     }
 
     pub(crate) async fn revoke(&self, device: &Device) {

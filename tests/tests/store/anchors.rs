@@ -2,7 +2,7 @@ use mdm_core::ids::{EnrollmentId, Fingerprint};
 use store::anchors;
 use store::enrollments::Entered;
 
-use super::{at, authenticated, enrolled, twice};
+use super::{authenticated, enrolled, twice};
 
 fn fingerprint() -> Fingerprint {
     Fingerprint(mdm_core::random::Random::System.bytes())
@@ -27,7 +27,7 @@ async fn enrollments_are_counted_by_the_anchors_they_hold() {
                 server_url: Some(url),
                 anchors: Some(&list),
             };
-            store::enrollments::entered(&mut tx, *id, &entered, at(1)).await.unwrap();
+            store::enrollments::entered(&mut tx, *id, &entered).await.unwrap();
         }
         assert_eq!(anchors::live(&mut tx).await.unwrap(), before + 4);
         let groups = anchors::groups(&mut tx).await.unwrap();

@@ -105,7 +105,7 @@ async fn open_records_end_with_their_link_and_with_a_newer_renewal() {
             listing::issuance(&mut tx, &Issuances { enrollment: Some(enrollment), ..Issuances::default() }, None, 10)
                 .await
                 .unwrap();
-        assert_eq!(listed.iter().map(|row| row.id).collect::<Vec<_>>(), [renewal.id.0]);
+        assert_eq!(listed.iter().map(|row| row.id).collect::<Vec<_>>(), [renewal.id]);
         assert!(
             listing::issuance(&mut tx, &Issuances::default(), Some(renewal.id), 1000)
                 .await
