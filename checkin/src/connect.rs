@@ -43,7 +43,7 @@ async fn answer(
 ) -> Result<Response, DeviceError> {
     let now = door.clock.now();
     if identity.ended {
-        return answer_ended(door, identity, report, raw, now).await;
+        return answer_ended(door, head, identity, report, raw, now).await;
     }
     let look = async |tx: &mut Tx| enrollments::glance(tx, identity.fingerprint, report.sender.user.as_ref()).await;
     let mut glance = None;
@@ -112,6 +112,7 @@ async fn react(
 /// reports only that on the renewal counts. Whatever else waits, waits for the new identity (TH-09).
 async fn answer_ended(
     door: &Door,
+    head: &Head,
     identity: &Identity,
     report: &Report,
     raw: &[u8],
@@ -122,10 +123,12 @@ async fn answer_ended(
     }
     let mut tx = door.store.begin().await?;
     let glance = enrollments::glance(&mut tx, identity.fingerprint, None).await?;
-    let Some(enrollment) = judge(glance.as_ref(), identity, &report.sender, now)? else {
+    let enrollment = judge(glance.as_ref(), identity, &report.sender, now)?;
+    let (Some(enrollment), Some(glance)) = (enrollment, glance) else {
         return Ok(reply::empty());
     };
     enrollments::lock(&mut tx, enrollment).await?;
+    head.check_glance(door, &mut tx, &glance, now).await?;
     door.seen.note(enrollment, now);
     record_grace(door, &mut tx, enrollment, identity.fingerprint, now).await?;
     let ours = match &report.command_uuid {

@@ -153,9 +153,10 @@ pub fn spread(enrollment: EnrollmentId, span: Duration, now: Timestamp) -> Times
     now.plus(span.mul_f64(fraction(enrollment, 0)))
 }
 
-/// At most `wish`, and at most a quarter of what is left; an hour at least.
+/// At most `wish`, and at most a quarter of what is left, of the grace once the identity has ended; an hour at least.
 fn patience(facts: &Facts<'_>, now: Timestamp, wish: Duration) -> Duration {
-    wish.min(facts.deadline.since(now) / 4).max(SHORTEST)
+    let end = if now < facts.deadline { facts.deadline } else { facts.deadline.plus(facts.grace) };
+    wish.min(end.since(now) / 4).max(SHORTEST)
 }
 
 /// A number from 0 to 1 that is the same for the same enrollment and salt.
