@@ -11,6 +11,7 @@ use url::Url;
 use crate::browser::{Browser, End, PROFILE, Person, Reached};
 use crate::device::{ChannelId, Device};
 use crate::error::{Error, Result};
+use crate::hardware::{Family, Version};
 use crate::http::{Answer, Client, Trust};
 use crate::machine_info::MachineInfo;
 
@@ -85,6 +86,10 @@ impl Device {
         self.obtain_identity(&bytes).await?;
         self.supervised = true;
         self.awaiting = profile.await_device_configured;
+        self.multi_user = profile.is_multi_user && self.record.hardware.family == Family::IPad;
+        // UserConfigured is known from iPadOS 17 on.
+        let knows = Version::parse(&self.record.os_version) >= Version::new(17, 0);
+        self.users_wait = self.multi_user && self.awaiting && knows;
         if profile.is_multi_user && !self.mdm()?.per_user_connections {
             return Err(Error::Profile("a Shared iPad needs com.apple.mdm.per-user-connections".into()));
         }

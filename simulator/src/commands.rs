@@ -176,6 +176,10 @@ impl Device {
                 self.awaiting = false;
                 Outcome::Done(Writer::new())
             }
+            "UserConfigured" if self.multi_user && channel != ChannelId::DEVICE => {
+                self.channel_mut(channel)?.awaiting = false;
+                Outcome::Done(Writer::new())
+            }
             "EraseDevice" if self.record.enrollment_id.is_none() && channel == ChannelId::DEVICE => {
                 self.erasing = true;
                 Outcome::Done(Writer::new())
@@ -215,7 +219,7 @@ impl Device {
                 "ProvisioningUDID" if !own => found.maybe(query, record.provisioning_udid.as_deref()),
                 "IsSupervised" => found.boolean(query, self.supervised),
                 "AwaitingConfiguration" if !own => found.boolean(query, self.awaiting),
-                "IsMultiUser" if family == Family::IPad => found.boolean(query, false),
+                "IsMultiUser" if family == Family::IPad => found.boolean(query, self.multi_user),
                 _ => found,
             };
         }

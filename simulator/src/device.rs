@@ -75,6 +75,8 @@ pub(crate) struct Channel {
     magic: String,
     /// `AuthToken`, which UserAuthenticate gave.
     pub(crate) auth_token: Option<String>,
+    /// The login on a Shared iPad waits for UserConfigured.
+    pub(crate) awaiting: bool,
     /// A report that the server did not take: it is sent again first.
     unsent: Option<Vec<u8>>,
     last: Option<Status>,
@@ -85,7 +87,16 @@ impl Channel {
         let mut token = vec![0; 32];
         openssl::rand::rand_bytes(&mut token)?;
         let magic = crate::record::fresh_uuid()?;
-        Ok(Self { user, profiles: Vec::new(), token, magic, auth_token: None, unsent: None, last: None })
+        Ok(Self {
+            user,
+            profiles: Vec::new(),
+            token,
+            magic,
+            auth_token: None,
+            awaiting: false,
+            unsent: None,
+            last: None,
+        })
     }
 }
 
@@ -117,6 +128,10 @@ pub struct Device {
     pub(crate) signed_in: Option<Arc<Mutex<SignedIn>>>,
     /// Setup Assistant waits for DeviceConfigured.
     pub(crate) awaiting: bool,
+    /// Logins wait for UserConfigured: a Shared iPad whose profile has `await_device_configured`.
+    pub(crate) users_wait: bool,
+    /// It is a Shared iPad.
+    pub(crate) multi_user: bool,
     /// It came by Automated Device Enrollment.
     pub(crate) supervised: bool,
     /// It was told to erase itself, and does so once the report is through.
@@ -145,6 +160,8 @@ impl Device {
             attestation: None,
             signed_in: None,
             awaiting: false,
+            users_wait: false,
+            multi_user: false,
             supervised: false,
             erasing: false,
             unlock_token: crate::escrow::unlock_token()?,
@@ -174,7 +191,8 @@ impl Device {
         if !self.mdm()?.per_user_connections {
             return Err(Error::Profile("com.apple.mdm.per-user-connections is not among the capabilities".into()));
         }
-        self.channels.push(Channel::new(Some(user))?);
+        let waits = self.users_wait;
+        self.channels.push(Channel { awaiting: waits, ..Channel::new(Some(user))? });
         let channel = ChannelId(self.channels.len() - 1);
         self.token_update(channel).await?;
         Ok(channel)
@@ -220,9 +238,12 @@ impl Device {
         if mac && of.user.is_some() {
             message = message.boolean("NotOnConsole", false);
         }
+        if self.multi_user && of.user.is_some() {
+            message = message.boolean("AwaitingConfiguration", of.awaiting);
+        }
         if of.user.is_none() {
             message = message.boolean("AwaitingConfiguration", self.awaiting);
-            if !mac && self.record.enrollment_id.is_none() {
+            if !mac && !self.multi_user && self.record.enrollment_id.is_none() {
                 message = message.data("UnlockToken", &self.unlock_token);
             }
         }
@@ -328,6 +349,11 @@ impl Device {
     /// Whether Setup Assistant waits for DeviceConfigured.
     pub fn is_awaiting_configuration(&self) -> bool {
         self.awaiting
+    }
+
+    /// Whether the login of this user waits for UserConfigured.
+    pub fn user_awaits_configuration(&self, channel: ChannelId) -> bool {
+        self.channel(channel).is_ok_and(|channel| channel.awaiting)
     }
 
     pub(crate) fn channel(&self, channel: ChannelId) -> Result<&Channel> {

@@ -76,3 +76,47 @@ impl Jar {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> Url {
+        Url::parse(text).unwrap()
+    }
+
+    /// What is sent with a request from one page to another URL.
+    fn sent(cookie: &str, method: Method, from: &str, to: &str) -> String {
+        let mut headers = HeaderMap::new();
+        headers.insert(http::header::SET_COOKIE, cookie.parse().unwrap());
+        let mut jar = Jar::default();
+        jar.keep(&url("https://mdm.example/sign-in/start"), &headers);
+        let mut going = Going::to(url(to));
+        going.method = method;
+        going.from = Some(url(from));
+        jar.header(&going)
+    }
+
+    #[test]
+    fn cookies_go_where_they_may() {
+        let (own, other) = ("https://mdm.example/sign-in/x", "https://idp.example/login");
+        for (cookie, method, from, to, goes) in [
+            ("a=1", Method::GET, own, own, true),
+            ("a=1", Method::GET, own, "https://mdm.example/elsewhere", false),
+            ("a=1; Path=/", Method::GET, own, "https://mdm.example/elsewhere", true),
+            ("a=1; Path=/", Method::GET, own, other, false),
+            ("a=1; Path=/", Method::GET, other, own, true),
+            ("a=1; Path=/", Method::POST, other, own, false),
+            ("a=1; Path=/; Secure; SameSite=None", Method::POST, other, own, true),
+            ("a=1; Path=/; SameSite=Strict", Method::GET, other, own, false),
+            ("a=1; Path=/; SameSite=Strict", Method::POST, own, own, true),
+            ("__Host-a=1; Path=/; Secure", Method::GET, own, own, true),
+            ("__Host-a=1; Path=/", Method::GET, own, own, false),
+            ("__Host-a=1; Secure", Method::GET, own, own, false),
+            ("__Host-a=1; Path=/; Secure; Domain=mdm.example", Method::GET, own, own, false),
+            ("a=1; Path=/; Max-Age=0", Method::GET, own, own, false),
+        ] {
+            assert_eq!(!sent(cookie, method.clone(), from, to).is_empty(), goes, "{cookie} {method} {from} {to}");
+        }
+    }
+}

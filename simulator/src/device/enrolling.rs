@@ -123,6 +123,7 @@ impl Device {
         self.channels.clear();
         self.signed_in = None;
         self.awaiting = false;
+        self.users_wait = false;
         if was_enrolled && self.record.enrollment_id.is_some() {
             // The next User Enrollment has another EnrollmentID.
             self.record.enrollment_id = crate::record::fresh_uuid().ok();
@@ -135,6 +136,7 @@ impl Device {
         self.history.clear();
         self.finished.clear();
         self.supervised = false;
+        self.multi_user = false;
         self.erasing = false;
         self.unlock_token = crate::escrow::unlock_token()?;
         Ok(())
