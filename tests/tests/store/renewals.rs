@@ -42,8 +42,9 @@ fn renewal(enrollment: EnrollmentId, identity: Fingerprint) -> Renewal {
     }
 }
 
-async fn record(tx: &mut Tx, enrollment: EnrollmentId, state: Record) -> IssuanceId {
-    let id = IssuanceId(key(at(0)));
+/// A record that is opened so many seconds into the story.
+async fn record(tx: &mut Tx, enrollment: EnrollmentId, state: Record, seconds: i64) -> IssuanceId {
+    let id = IssuanceId(key(at(seconds)));
     let new = NewIssuance {
         id,
         flow: Flow::Renewal,
@@ -62,7 +63,7 @@ async fn record(tx: &mut Tx, enrollment: EnrollmentId, state: Record) -> Issuanc
     };
     issuance::insert(tx, &new).await.unwrap();
     if state == Record::Issued {
-        assert!(issuance::consume(tx, id, &[9; 32], "t", at(1)).await.unwrap());
+        assert!(issuance::consume(tx, id, &[9; 32], "t", at(4)).await.unwrap());
         issuance::set_certificate(tx, id, &year()).await.unwrap();
     }
     id
@@ -92,7 +93,7 @@ async fn a_renewal_is_taken_by_one_and_put_off_by_whoever_holds_it() {
         let uuid = command_uuid();
         row.state = State::Queued;
         row.command = Some(uuid.clone());
-        row.issuance = Some(record(&mut tx, id, Record::Open).await);
+        row.issuance = Some(record(&mut tx, id, Record::Open, 1).await);
         row.attempts = 3;
         row.last_error = Some("no_answer".to_owned());
         row.due_at = None;
@@ -119,8 +120,8 @@ async fn th_10_what_was_to_renew_ends_with_the_enrollment_or_with_a_newer_one() 
     twice(|store| async move {
         let mut tx = store.begin().await.unwrap();
         let id = enrolled(&mut tx).await;
-        let (open, issued) = (record(&mut tx, id, Record::Open).await, record(&mut tx, id, Record::Issued).await);
-        let newer = record(&mut tx, id, Record::Issued).await;
+        let (open, issued) = (record(&mut tx, id, Record::Open, 1).await, record(&mut tx, id, Record::Issued, 2).await);
+        let newer = record(&mut tx, id, Record::Issued, 3).await;
         let found = renewals::issued_for_key(&mut tx, id, &[9; 32]).await.unwrap().unwrap();
         assert!([issued, newer].contains(&found.id));
         assert!(renewals::issued_for_key(&mut tx, id, &[8; 32]).await.unwrap().is_none());
@@ -202,7 +203,7 @@ async fn th_35_revoked_certificates_are_listed_until_their_end() {
     twice(|store| async move {
         let mut tx = store.begin().await.unwrap();
         let id = enrolled(&mut tx).await;
-        let one = record(&mut tx, id, Record::Issued).await;
+        let one = record(&mut tx, id, Record::Issued, 1).await;
         let issued = issuance::get(&mut tx, one).await.unwrap().unwrap();
         let serial = issued.cert_serial.unwrap();
         let end = issued.cert_not_after.unwrap();
