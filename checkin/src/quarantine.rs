@@ -46,7 +46,7 @@ pub(crate) async fn keep(
         Ok(Kept::Again) => {}
         Ok(Kept::Full) => {
             metrics::counter!("quarantine_full_total").increment(1);
-            tracing::error!(%certificate, reason = refusal.code(), "an Authenticate was refused and not kept: the quarantine takes no more now");
+            tracing::warn!(%certificate, reason = refusal.code(), "an Authenticate was refused and not kept: the quarantine takes no more now");
         }
         Err(error) => tracing::warn!(%error, "a refused Authenticate could not be put into the quarantine"),
     }
