@@ -17,11 +17,8 @@ use store::account_tokens::{self, Given, Row};
 use store::events::NewEvent;
 
 use crate::oauth2::{ErrorCode, TokenRequest, proves};
-use crate::presented::hash;
+use crate::presented::{UNBOUND_LIFE, hash};
 use crate::{Error, Mode};
-
-/// How long what was given out may wait to become an enrollment's.
-pub(crate) const UNBOUND_LIFE: Duration = Duration::from_hours(1);
 
 /// How long a device may ask again with a refresh token whose answer it did not hear.
 const AGAIN: Duration = Duration::from_mins(1);

@@ -106,10 +106,13 @@ async fn discover(State(door): State<Arc<Door>>, RawQuery(query): RawQuery) -> R
 enum Asks {
     Profile(Vec<u8>),
     /// 401: it gets a token and comes again.
-    Challenge(Box<Settings>, Option<(Problem, Option<Box<Row>>)>),
+    Challenge(Box<Settings>, Option<Wrong>),
     Closed,
     TooMany,
 }
+
+/// What is wrong with the token that was shown, and whose it is.
+type Wrong = (Problem, Option<Box<Row>>);
 
 async fn profile(State(door): State<Arc<Door>>, Path(mode): Path<String>, headers: HeaderMap, body: Bytes) -> Response {
     let Some(mode) = Mode::from_text(&mode) else { return no_such_page(&door) };
@@ -166,16 +169,45 @@ async fn ask(door: &Door, mode: Mode, authorization: Option<&str>, body: &[u8]) 
     let shared = &door.shared;
     let now = shared.clock.now();
     enroll::trust::account_driven(&shared.settings)?;
-    let mut tx = shared.store.begin().await?;
+    // Whoever shows nothing good costs a look, and no lock of the database.
+    let mut tx = shared.store.read().await?;
     let settings = door::load(&mut tx, mode.door()).await?;
     if !settings.enabled {
         return Ok(Asks::Closed);
     }
+    let device = device(shared, mode, &settings.account, body, now)?;
+    let token = match good_token(&mut tx, mode, authorization, now).await? {
+        Ok(row) => row,
+        Err(problem) => return Ok(Asks::Challenge(Box::new(settings), problem)),
+    };
+    drop(tx);
+    if !door.profiles.take(token.managed_apple_account.to_ascii_lowercase(), PROFILES_PER_ACCOUNT, now) {
+        return Ok(Asks::TooMany);
+    }
+    let mut tx = shared.store.begin().await?;
+    account_tokens::lock(&mut tx, token.id).await?;
+    let token = match good_token(&mut tx, mode, authorization, now).await? {
+        Ok(row) => row,
+        Err(problem) => return Ok(Asks::Challenge(Box::new(settings), problem)),
+    };
     let proven = settings.account.device_signature == DeviceSignature::Apple;
-    let device = if proven {
-        machine_info::verify(body, &shared.device_authorities, now)
-    } else {
-        machine_info::verify_signature_only(body)
+    let offer = offer(&mut tx, shared, mode, &token, &device, proven, now).await?;
+    account_tokens::used(&mut tx, token.id, now, now).await?;
+    tx.commit().await?;
+    Ok(Asks::Profile(offer))
+}
+
+/// What the device says of itself, checked as the door wants it.
+fn device(
+    shared: &Shared,
+    mode: Mode,
+    settings: &Account,
+    body: &[u8],
+    now: Timestamp,
+) -> Result<MachineInfo, Failure> {
+    let device = match settings.device_signature {
+        DeviceSignature::Apple => machine_info::verify(body, &shared.device_authorities, now),
+        DeviceSignature::Any => machine_info::verify_signature_only(body),
     };
     let device = device.map_err(|error| {
         tracing::info!(mode = mode.as_str(), %error, "what a device says of itself is not believed");
@@ -185,22 +217,23 @@ async fn ask(door: &Door, mode: Mode, authorization: Option<&str>, body: &[u8]) 
     if device.signed_at.is_some_and(|at| at > now.plus(skew) || at < now.minus(skew)) {
         return Err(Failure::Device("machine_info_stale"));
     }
-    let token = match presented::look(&mut tx, mode, authorization, now).await? {
-        Ok(row) if row.enrollment_id.is_none() => row,
+    Ok(device)
+}
+
+/// A token by which a profile may be fetched; else what is wrong with it, if one is shown at all.
+async fn good_token(
+    tx: &mut store::Tx,
+    mode: Mode,
+    authorization: Option<&str>,
+    now: Timestamp,
+) -> Result<Result<Row, Option<Wrong>>, Error> {
+    Ok(match presented::look(tx, mode, authorization, now).await? {
+        Ok(row) if row.enrollment_id.is_none() => Ok(row),
         // It is an enrolled device's: no second device comes in by it.
-        Ok(row) => {
-            return Ok(Asks::Challenge(Box::new(settings), Some((Problem::OtherEnrollment, Some(Box::new(row))))));
-        }
-        Err(Problem::Missing) => return Ok(Asks::Challenge(Box::new(settings), None)),
-        Err(problem) => return Ok(Asks::Challenge(Box::new(settings), Some((problem, None)))),
-    };
-    if !door.profiles.take(token.managed_apple_account.to_ascii_lowercase(), PROFILES_PER_ACCOUNT, now) {
-        return Ok(Asks::TooMany);
-    }
-    let offer = offer(&mut tx, shared, mode, &token, &device, proven, now).await?;
-    account_tokens::used(&mut tx, token.id, now, now).await?;
-    tx.commit().await?;
-    Ok(Asks::Profile(offer))
+        Ok(row) => Err(Some((Problem::OtherEnrollment, Some(Box::new(row))))),
+        Err(Problem::Missing) => Err(None),
+        Err(problem) => Err(Some((problem, None))),
+    })
 }
 
 async fn offer(

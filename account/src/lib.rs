@@ -13,6 +13,7 @@
 
 pub mod bearer;
 pub mod challenge;
+mod clean_up;
 mod discovery;
 mod error;
 mod grant;
@@ -23,6 +24,7 @@ mod presented;
 mod refusal;
 mod sign_in;
 
+pub use clean_up::clean_up;
 pub use error::Error;
 pub use http::router;
 pub use mode::Mode;

@@ -12,6 +12,9 @@ use crate::Mode;
 /// How long a token that was replaced is still taken: requests of the same device may be under way with it.
 const GRACE: Duration = Duration::from_mins(5);
 
+/// How long what was given out may wait to become an enrollment's.
+pub(crate) const UNBOUND_LIFE: Duration = Duration::from_hours(1);
+
 /// Why a token is not taken. The words are for events and the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Problem {
@@ -68,7 +71,8 @@ fn judge(row: &Row, mode: Mode, now: Timestamp) -> Result<(), Problem> {
         "replaced" if row.revoked_at.is_some_and(|at| Timestamp(at).plus(GRACE) > now) => {}
         _ => return Err(Problem::Revoked),
     }
-    if row.expires_at.is_some_and(|end| end <= now.0) { Err(Problem::Expired) } else { Ok(()) }
+    let waited = row.enrollment_id.is_none() && Timestamp(row.created_at).plus(UNBOUND_LIFE) <= now;
+    if waited || row.expires_at.is_some_and(|end| end <= now.0) { Err(Problem::Expired) } else { Ok(()) }
 }
 
 /// The token of `Bearer <token>` (RFC 6750, section 2.1); the scheme's name is in any case.
@@ -120,6 +124,9 @@ mod tests {
         assert_eq!(judge(row("live", None, seconds(0))), Err(Problem::Expired));
         assert_eq!(judge(row("replaced", seconds(-299), None)), Ok(()), "requests may be under way");
         assert_eq!(judge(row("replaced", seconds(-300), None)), Err(Problem::Revoked));
+        let waited = Row { created_at: now.0 - 3_600_000, ..row("live", None, None) };
+        assert_eq!(judge(waited.clone()), Err(Problem::Expired), "nobody came in by it");
+        assert_eq!(judge(Row { enrollment_id: Some(uuid::Uuid::nil()), ..waited }), Ok(()));
         assert_eq!(judge(row("revoked", seconds(0), None)), Err(Problem::Revoked));
         assert_eq!(judge(row("code", None, None)), Err(Problem::Revoked), "not given out yet");
         assert_eq!(super::judge(&row("live", None, None), Mode::Adde, now), Err(Problem::OtherMode));

@@ -20,10 +20,9 @@ use store::events::NewEvent;
 use url::form_urlencoded;
 
 use crate::challenge::{AS_WEB_REDIRECT, OAUTH2_REDIRECT};
-use crate::grant::UNBOUND_LIFE;
 use crate::http::{Door, failed, no_such_page, page};
 use crate::oauth2::{self, AuthorizationRequest, Refused};
-use crate::presented::hash;
+use crate::presented::{UNBOUND_LIFE, hash};
 use crate::refusal::Refusal;
 use crate::{Error, Mode};
 

@@ -234,7 +234,7 @@ async fn expire(store: store::Store, clock: Clock, stop: impl Future<Output = ()
     }
 }
 
-/// Deletes sign-ins that ended a day ago.
+/// Deletes sign-ins that ended a day ago, and before them the tokens that nobody came in by.
 async fn clean_up_sign_ins(store: store::Store, clock: Clock, stop: impl Future<Output = ()>) {
     tokio::pin!(stop);
     let mut tick = interval(CLEAN_UP);
@@ -243,6 +243,9 @@ async fn clean_up_sign_ins(store: store::Store, clock: Clock, stop: impl Future<
         tokio::select! {
             () = &mut stop => return,
             _ = tick.tick() => {}
+        }
+        if let Err(e) = account::clean_up(&store, clock.now()).await {
+            tracing::warn!(error = %e, "tokens of no enrollment could not be deleted; tried again later");
         }
         if let Err(e) = signin::clean_up(&store, clock.now()).await {
             tracing::warn!(error = %e, "ended sign-ins could not be deleted; tried again later");

@@ -8,7 +8,7 @@ use mdm_core::ids::EnrollmentId;
 use mdm_core::time::Timestamp;
 use uuid::Uuid;
 
-use crate::{Result, Tx};
+use crate::{Dialect, Result, Tx};
 
 /// A token, or the authorization code that one will be given for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,6 +99,15 @@ pub async fn insert(tx: &mut Tx, row: &Row) -> Result<()> {
 pub async fn get(tx: &mut Tx, id: Uuid) -> Result<Option<Row>> {
     const GET: &str = select!("WHERE id = $1");
     Ok(run!(tx, c => sqlx::query_as(GET).bind(id).fetch_optional(c).await)?)
+}
+
+/// Takes the lock under which a token is used: one profile at a time. On SQLite the write transaction is that lock.
+pub async fn lock(tx: &mut Tx, id: Uuid) -> Result<()> {
+    const LOCK: &str = "SELECT 1 FROM account_token WHERE id = $1 FOR UPDATE";
+    if tx.dialect() == Dialect::Postgres {
+        run!(tx, c => sqlx::query(LOCK).bind(id).execute(c).await.map(drop))?;
+    }
+    Ok(())
 }
 
 /// The token whose access token has this hash.

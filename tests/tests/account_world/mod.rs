@@ -182,6 +182,7 @@ pub(crate) struct World {
     pub(crate) server: Server,
     app: Router,
     enroll: enroll::Shared,
+    seed: String,
     ca: Certificate,
     ca_key: PrivateKey,
 }
@@ -225,7 +226,8 @@ impl World {
         };
         store::push::put_cert(&mut tx, &cert).await.unwrap();
         tx.commit().await.unwrap();
-        let world = Self { store, clock, random, factory, authority, server, app: router, enroll, ca, ca_key };
+        let seed = random.token();
+        let world = Self { store, clock, random, factory, authority, server, app: router, enroll, seed, ca, ca_key };
         for mode in Mode::ALL {
             world.set(mode, |settings| settings.enabled = false).await;
         }
@@ -292,15 +294,19 @@ impl World {
         self.send(request.body(Body::from(body.to_vec())).unwrap(), None).await
     }
 
-    /// What a device of this kind says of itself.
-    pub(crate) fn machine_info(&self, mode: Mode, product: &str, tampering: &Tampering) -> Vec<u8> {
+    /// The device of this kind in this story.
+    fn record(&self, mode: Mode, product: &str) -> Record {
         let version = if product.starts_with("Mac") { "15.5" } else { "18.5" };
-        let hardware = hardware::find(product).unwrap();
-        let mut record = Record::new(hardware, version, "22F76", &self.random.token()).unwrap();
-        if mode == Mode::Byod {
-            record = record.into_user_enrollment(&self.random.token()).unwrap();
+        let record = Record::new(hardware::find(product).unwrap(), version, "22F76", &self.seed).unwrap();
+        match mode {
+            Mode::Byod => record.into_user_enrollment(&self.random.token()).unwrap(),
+            Mode::Adde => record,
         }
-        MachineInfo::of(&record).signed(&self.factory, tampering).unwrap()
+    }
+
+    /// What it says of itself.
+    pub(crate) fn machine_info(&self, mode: Mode, product: &str, tampering: &Tampering) -> Vec<u8> {
+        MachineInfo::of(&self.record(mode, product)).signed(&self.factory, tampering).unwrap()
     }
 
     /// The person's part, in a browser of its own: from `url` over the code to the answer that leaves our pages.
@@ -327,7 +333,7 @@ impl World {
 
     /// apple-as-web: a token.
     pub(crate) async fn web_token(&self, mode: Mode, code: &str) -> String {
-        let url = format!("/account/{}/sign-in?user-identifier=ada%40example.org", mode.as_str());
+        let url = format!("/account/{}/sign-in", mode.as_str());
         self.browse(&url, code).await.given(RESULTS, "access-token").unwrap()
     }
 
@@ -338,7 +344,6 @@ impl World {
             ("client_id", "assay"),
             ("redirect_uri", REDIRECTION),
             ("state", "st ate"),
-            ("login_hint", "ada@example.org"),
         ]);
         for (name, value) in change {
             match value {
@@ -388,18 +393,21 @@ impl World {
         self.token(mode, &[("grant_type", "refresh_token"), ("refresh_token", token), ("client_id", "assay")]).await
     }
 
-    /// A device whose identity SCEP has issued for this profile.
+    /// A device whose identity SCEP has issued for this profile. Of a person's own, each is another one.
     pub(crate) async fn device(&self, mode: Mode, product: &'static str, profile: &Profile) -> Device {
-        let (name, text) = match mode {
-            Mode::Byod => ("EnrollmentID", self.random.uuid_v4().to_string().to_uppercase()),
-            Mode::Adde => ("UDID", self.random.uuid_v4().to_string().to_uppercase()),
+        let record = self.record(mode, product);
+        let certificate = self.issued(profile).await;
+        let (key, id) = match record.enrollment_id {
+            Some(id) => {
+                (format!("<key>EnrollmentID</key><string>{id}</string>"), DeviceKey::EnrollmentId(id.parse().unwrap()))
+            }
+            None => {
+                let (udid, serial) = (record.udid, record.serial_number);
+                let serial = format!("<key>SerialNumber</key><string>{serial}</string>");
+                (format!("<key>UDID</key><string>{udid}</string>{serial}"), DeviceKey::Udid(udid.parse().unwrap()))
+            }
         };
-        let id = match mode {
-            Mode::Byod => DeviceKey::EnrollmentId(text.parse().unwrap()),
-            Mode::Adde => DeviceKey::Udid(text.parse().unwrap()),
-        };
-        let key = format!("<key>{name}</key><string>{text}</string>");
-        Device { key, id, product, certificate: self.issued(profile).await }
+        Device { key, id, product, certificate }
     }
 
     /// What SCEP does with the challenge of a profile.
@@ -473,7 +481,7 @@ impl World {
     pub(crate) async fn token_update(&self, device: &Device, user: &str, token: Option<&str>) -> Answer {
         let text = format!(
             "<key>MessageType</key><string>TokenUpdate</string><key>Topic</key><string>{TOPIC}</string>\
-             <key>Token</key><data>dG9rZW4=</data><key>PushMagic</key><string>magic</string>{user}"
+             <key>Token</key><data>ZmFrZVRva2VuZmFrZVRva2Vu</data><key>PushMagic</key><string>magic</string>{user}"
         );
         self.put(device, "/checkin", &text, token).await
     }
@@ -591,7 +599,8 @@ async fn router(
             use_development_apns: false,
             challenge_life: Duration::from_mins(30),
             per_ip: often,
-            machine_info_skew: enroll::Settings::DEFAULT_MACHINE_INFO_SKEW,
+            // Pretend devices sign by the real clock, and stories move theirs.
+            machine_info_skew: 2 * YEAR,
         }),
         authority: authority.clone(),
         sign_in: signin.clone(),

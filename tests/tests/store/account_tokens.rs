@@ -52,6 +52,7 @@ async fn a_token_is_bound_to_one_enrollment_for_its_life() {
         assert!(account_tokens::find(&mut tx, Random::System.bytes()).await.unwrap().is_none());
         assert!(!account_tokens::was_bound(&mut tx, ours).await.unwrap());
 
+        account_tokens::lock(&mut tx, token.id).await.unwrap();
         assert!(account_tokens::bind(&mut tx, token.id, ours, at(1)).await.unwrap());
         assert!(account_tokens::bind(&mut tx, token.id, ours, at(2)).await.unwrap(), "a repeated Authenticate");
         assert!(!account_tokens::bind(&mut tx, token.id, other, at(3)).await.unwrap(), "never another enrollment's");
