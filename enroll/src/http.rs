@@ -81,21 +81,13 @@ pub(crate) fn failed(shared: &Shared, error: &Error) -> Response {
 /// A layer that lets one address ask only so often ([`crate::Settings::per_ip`]).
 pub async fn limit(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|c| c.0.ip());
-    let key = network(address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
+    let key = mdm_core::rate::network(address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
     if shared.asked.take(key, shared.settings.per_ip, shared.clock.now()) {
         return next.run(request).await;
     }
     let mut response = (StatusCode::TOO_MANY_REQUESTS, page::too_many(&shared.settings)).into_response();
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
     response
-}
-
-/// Whom a limit is for: an IPv4 address, or the /64 network that one IPv6 client has to itself.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),
-        v4 @ IpAddr::V4(_) => v4,
-    }
 }
 
 /// A layer: no page here is kept, framed, indexed or told to others, and none runs a script.
@@ -115,20 +107,4 @@ pub async fn safe_headers(mut response: Response) -> Response {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_ipv6_client_is_limited_by_its_network() {
-        let a: IpAddr = "2001:db8:1:2:3::1".parse().unwrap();
-        let b: IpAddr = "2001:db8:1:2:ffff::9".parse().unwrap();
-        let c: IpAddr = "2001:db8:1:3::1".parse().unwrap();
-        assert_eq!(network(a), network(b));
-        assert_ne!(network(a), network(c));
-        let v4: IpAddr = "192.0.2.1".parse().unwrap();
-        assert_eq!(network("::ffff:192.0.2.1".parse().unwrap()), v4);
-    }
 }

@@ -201,6 +201,38 @@ mod tests {
         assert!(!String::from_utf8_lossy(&written).contains("AccessRights"));
     }
 
+    fn acme_identity() -> acme::AcmePayload {
+        let pair = |kind: &str, value: &str| vec![vec![kind.to_owned(), value.to_owned()]];
+        let keys = acme::AcmeKeys {
+            directory_url: "https://ca.example.org/acme/directory".into(),
+            client_identifier: "one-time".into(),
+            key_type: "ECSECPrimeRandom".into(),
+            key_size: 256,
+            hardware_bound: true,
+            subject: vec![pair("O", "Example"), pair("CN", "one-time")],
+            subject_alt_name: acme::SubjectAltName::default(),
+            usage_flags: Some(1),
+            extended_key_usage: vec!["1.3.6.1.5.5.7.3.2".into()],
+            attest: acme::Attest::True,
+            mac: None,
+        };
+        acme::AcmePayload::new(keys, Some(crate::hardware::Platform::Ios)).unwrap()
+    }
+
+    #[test]
+    fn the_management_may_refer_to_an_acme_identity() {
+        let identity = acme_identity().payload("org.example.mdm.identity".into(), id(0xA1), Some("Identity".into()));
+        let acme = profile(vec![identity, management(mdm::Mode::Device, vec![]).into()]);
+        golden::same("profile_enrollment_acme", &acme.encode());
+    }
+
+    #[test]
+    fn an_account_driven_device_enrollment_has_account_mode_and_access_rights() {
+        let mode = mdm::Mode::AccountDevice { managed_apple_id: "ada@example.org".into() };
+        let account = profile(vec![identity().into(), management(mode, vec![]).into()]);
+        golden::same("profile_enrollment_account_device", &account.encode());
+    }
+
     #[test]
     fn the_common_keys_can_not_be_overwritten() {
         let mut payload: Payload = identity().into();
