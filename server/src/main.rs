@@ -30,6 +30,8 @@ enum Command {
         #[arg(long, env = "ASSAY_CONFIG", default_value = "assay.toml")]
         config: PathBuf,
     },
+    /// Change the key that seals secrets in the database.
+    Keys(assay::keys::Args),
     /// Make an API token and print it, once.
     Token(assay::token::Args),
     /// Run a whole pilot on this machine: the real server, a simulated fleet, one ACME policy.
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         match cli.command {
             Command::Serve { config } => assay::serve::run(&config).await.map(|()| ExitCode::SUCCESS),
             Command::Check { config } => Ok(assay::check::run(&config).await),
+            Command::Keys(args) => assay::keys::run(&args).await.map(|()| ExitCode::SUCCESS),
             Command::Token(args) => assay::token::run(&args).await.map(|()| ExitCode::SUCCESS),
             Command::Pilot(args) => assay::pilot::run(args).await,
             Command::Simulate(args) => assay::simulate::run(args).await,
