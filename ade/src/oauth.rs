@@ -45,11 +45,9 @@ pub(crate) fn authorization(base_uri: &str, credentials: Credentials<'_>, nonce:
         ("oauth_version", "1.0"),
     ];
     let signature = signature("GET", base_uri, &parameters, credentials);
-    let mut header = "OAuth realm=\"ADM\"".to_owned();
-    for (key, value) in parameters.into_iter().chain([("oauth_signature", signature.as_str())]) {
-        header.push_str(&format!(", {key}=\"{}\"", encoded(value)));
-    }
-    header
+    let signed = parameters.into_iter().chain([("oauth_signature", signature.as_str())]);
+    let pairs: Vec<String> = signed.map(|(key, value)| format!("{key}=\"{}\"", encoded(value))).collect();
+    format!("OAuth realm=\"ADM\", {}", pairs.join(", "))
 }
 
 #[cfg(test)]

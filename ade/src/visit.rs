@@ -105,7 +105,7 @@ impl Visit {
             Ok(()) => (Health::Ok.as_str(), None, 0, self.context.settings.every),
             Err(Error::Apple(fault)) => {
                 let health = Health::from(fault);
-                (health.as_str(), Some(fault.to_string()), failures, self.pause(health, fault, failures))
+                (health.as_str(), Some(fault.to_string()), failures, pause(health, fault, failures))
             }
             Err(Error::LeaseLost) => {
                 tracing::info!(ade.server = %self.server.name, "another process took this visit over");
@@ -137,15 +137,6 @@ impl Visit {
             self.log(health, text.as_deref());
         }
         Ok(())
-    }
-
-    /// How long to leave a server alone that is not well.
-    fn pause(&self, health: Health, fault: &Fault, failures: i64) -> Duration {
-        let asked = match fault {
-            Fault::Throttled { retry_after } | Fault::Unreachable { retry_after, .. } => *retry_after,
-            _ => None,
-        };
-        if health.needs_a_person() { PERSON_PAUSE } else { asked.unwrap_or(Duration::ZERO).max(doubled(failures)) }
     }
 
     /// Up to a tenth more, so that several servers do not come at once.
@@ -181,6 +172,15 @@ impl Visit {
             tracing::warn!(ade.server = %name, health, error = text, "Apple's device service does not do what it is asked");
         }
     }
+}
+
+/// How long to leave a server alone that is not well.
+fn pause(health: Health, fault: &Fault, failures: i64) -> Duration {
+    let asked = match fault {
+        Fault::Throttled { retry_after } | Fault::Unreachable { retry_after, .. } => *retry_after,
+        _ => None,
+    };
+    if health.needs_a_person() { PERSON_PAUSE } else { asked.unwrap_or(Duration::ZERO).max(doubled(failures)) }
 }
 
 /// One minute, then two, four … at most an hour.

@@ -26,19 +26,20 @@ fn is_public_v4(v4: Ipv4Addr) -> bool {
 }
 
 fn is_public_v6(v6: Ipv6Addr) -> bool {
-    let [a, b, c, d, e, f, g, h] = v6.segments();
-    let embedded = |high: u16, low: u16| {
-        let ([w, x], [y, z]) = (high.to_be_bytes(), low.to_be_bytes());
-        is_public_v4(Ipv4Addr::new(w, x, y, z))
+    // The IPv4 address that the two segments from `at` on hold.
+    let embedded = |at: usize| {
+        let bytes = v6.octets();
+        let octets = bytes.get(2 * at..2 * at + 4).and_then(|four| <[u8; 4]>::try_from(four).ok());
+        octets.is_some_and(|octets| is_public_v4(Ipv4Addr::from(octets)))
     };
-    match (a, b) {
+    match v6.segments() {
         // NAT64 (RFC 6052) and 6to4 (RFC 3056).
-        (0x64, 0xff9b) if (c, d, e, f) == (0, 0, 0, 0) => embedded(g, h),
-        (0x2002, _) => embedded(b, c),
+        [0x64, 0xff9b, 0, 0, 0, 0, ..] => embedded(6),
+        [0x2002, ..] => embedded(1),
         // Teredo, documentation.
-        (0x2001, 0 | 0xdb8) => false,
+        [0x2001, 0 | 0xdb8, ..] => false,
         // Only 2000::/3 is global unicast; it leaves out loopback, mapped, unique local, link-local and multicast.
-        _ => (a & 0xe000) == 0x2000,
+        [first, ..] => (first & 0xe000) == 0x2000,
     }
 }
 
