@@ -1,5 +1,10 @@
 //! The operator edge: who may do what, every refusal names its field, and each noun's story.
 
+#[path = "api_stories/enrollment_doors.rs"]
+mod enrollment_doors;
+#[path = "api_stories/invitations.rs"]
+mod invitations;
+
 mod api_world;
 
 use std::time::Duration;
@@ -24,6 +29,7 @@ fn filled(path: &str) -> String {
         .replace("{uuid}", "some-command")
         .replace("{label}", "label")
         .replace("{name}", "name")
+        .replace("{door}", "ade")
 }
 
 #[tokio::test]

@@ -8,13 +8,16 @@ use std::time::Duration;
 
 use mdm_core::random::Random;
 use mdm_core::rate::Rate;
-use mdm_core::time::Clock;
+use mdm_core::time::{Clock, Timestamp};
 use serde_json::{Value, json};
 use signin::invitation::{self, Mode, NewInvitation};
 use signin::{AccountClaim, ProviderSettings, Settings};
-use signin_world::{Answer, Browser, CLIENT, PURPOSES, SECRET, START, Site};
+use signin_world::{Answer, Browser, CLIENT, PURPOSES, SECRET, Site};
 use simulator::oidc::{Account, Algorithm, Fault, Provider};
 use store::Store;
+
+/// When the stories begin.
+const START: Timestamp = Timestamp(1_795_320_000_000);
 
 /// Tells the story on both databases, twice in a row on each.
 async fn stories<F: Future<Output = ()>>(story: impl Fn(Store) -> F) {

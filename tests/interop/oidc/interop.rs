@@ -3,7 +3,7 @@
 #[path = "../../tests/signin_world/mod.rs"]
 mod signin_world;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
@@ -12,13 +12,17 @@ use serde_json::{Value, json};
 use signin::ProviderSettings;
 use signin_world::{CLIENT, PURPOSES, SECRET, Site};
 
-/// The server as a process; it ends with the test. What it says is read until then: it would end when it cannot speak.
+/// The server as a process; it ends with the test. The other end of its output is held until then, and shown where the test failed.
 struct Real(Child, BufReader<ChildStdout>);
 
 impl Drop for Real {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
+        let mut said = String::new();
+        if std::thread::panicking() && self.1.read_to_string(&mut said).is_ok() {
+            println!("{said}");
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use http_body_util::BodyExt;
 use mdm_core::certificate::Certificate;
 use mdm_core::crypto::seal::Sealer;
 use mdm_core::random::Random;
-use mdm_core::time::{Clock, Timestamp};
+use mdm_core::time::Clock;
 use serde_json::{Value, json};
 use signin::{AccountClaim, Begin, Context, Provider, ProviderSettings, Purpose, Rules, Settings};
 use simulator::authority::Authority;
@@ -24,8 +24,6 @@ use store::Store;
 use tower::ServiceExt;
 use url::Url;
 
-/// When the stories begin.
-pub const START: Timestamp = Timestamp(1_795_320_000_000);
 /// What the provider calls us.
 pub const CLIENT: &str = "assay";
 /// The client's secret, with characters that an encoding could spoil.
@@ -46,7 +44,9 @@ pub struct Site {
 impl Site {
     /// Listens; answers once [`Self::open`] is called.
     pub async fn listen(store: Store, clock: Clock) -> Self {
-        let authority = Authority::new("Sign-in").unwrap();
+        // One for all stories: making keys takes longer than telling most of them.
+        static AUTHORITY: OnceLock<Authority> = OnceLock::new();
+        let authority = AUTHORITY.get_or_init(|| Authority::new("Sign-in").unwrap()).clone();
         let app: Arc<OnceLock<Router>> = Arc::default();
         let answering = Arc::clone(&app);
         let server = Server::start(&authority, move |request| {

@@ -1,10 +1,8 @@
 //! Invitations in the API, on both databases.
 
-#[cfg(test)]
-mod api_world;
-
-use api_world::story;
 use serde_json::json;
+
+use crate::api_world::story;
 
 const PATH: &str = "/api/v1/invitations";
 const UNKNOWN: &str = "00000000-0000-7000-8000-000000000000";
@@ -50,7 +48,10 @@ async fn what_an_invitation_may_not_be_is_refused_by_its_field() {
             (json!({ "managed_apple_account": "ada@example.org" }), "mode"),
             (json!({ "managed_apple_account": "ada@example.org", "mode": "link" }), "mode"),
             (json!({ "managed_apple_account": "ada@example.org", "mode": "adde", "max_uses": 0 }), "max_uses"),
-            (json!({ "managed_apple_account": "ada@example.org", "mode": "adde", "ttl_seconds": 2_592_001 }), "ttl_seconds"),
+            (
+                json!({ "managed_apple_account": "ada@example.org", "mode": "adde", "ttl_seconds": 2_592_001 }),
+                "ttl_seconds",
+            ),
             (json!({ "managed_apple_account": "ada@example.org", "mode": "adde", "code": "A" }), "code"),
         ] {
             assert_eq!(world.post(PATH, body.clone()).await.is(422).fields(), [field], "{body}");
