@@ -40,7 +40,7 @@ pub(super) fn trust(settings: &Settings) -> Markup {
                 li { "Open this page in " strong { "Safari" } ", tap the button above, then " strong { "Allow" } "." }
                 li {
                     "Open " strong { "Settings" } " and tap " strong { "Profile Downloaded" } ", then " strong { "Install" }
-                    " three times. A device shows the fingerprint under More Details: compare it again."
+                    " until it is done. It is also in General → VPN & Device Management."
                 }
                 li {
                     "Go to Settings → General → About → " strong { "Certificate Trust Settings" }
