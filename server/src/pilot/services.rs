@@ -80,7 +80,7 @@ impl Services {
              [ade]\nurl = \"{}\"\nca_file = {tls:?}\nprivate_addresses = true\n\
              [identity]\nexternal_ca_file = {identities:?}\n\
              [machine_info]\ndevice_ca_files = [{devices:?}]\n\
-             [sign_in]\nissuer = \"{}\"\nclient_id = \"{CLIENT_ID}\"\nca_file = {tls:?}\nprivate_addresses = true\ninvitations = true\n",
+             [sign_in]\nissuer = \"{}\"\nclient_id = \"{CLIENT_ID}\"\nca_file = {tls:?}\nprivate_addresses = true\nallowed_domains = [\"pilot.example\"]\ninvitations = true\n",
             push_section(folder, &self.apns, &self.authority)?,
             self.ade.url(),
             self.provider.issuer(),
