@@ -155,7 +155,7 @@ impl Giver<'_, '_, '_> {
             self.write(&bare, |_| Done::Bare).await?;
             return self.request(ours, None).await;
         };
-        match self.at_apple.get(&id).cloned() {
+        match self.at_apple(id).await? {
             Some(Some(uuid)) => {
                 let has_it = |device: &Device| device.assigned_uuid.as_ref() == Some(&uuid);
                 let (done, rest): (Vec<_>, Vec<_>) = devices.into_iter().partition(has_it);
@@ -168,9 +168,22 @@ impl Giver<'_, '_, '_> {
                 }
                 self.write(&devices, |_| Done::Failed).await
             }
-            // Wished while this visit went on: the next one defines it.
+            // It is no more; whoever took it away wishes another.
             None => self.write(&devices, |_| Done::Later).await,
         }
+    }
+
+    /// What a profile is at Apple. One that was wished while this visit went on is defined now.
+    async fn at_apple(&mut self, id: Uuid) -> Result<Option<Option<String>>, Error> {
+        if let Some(known) = self.at_apple.get(&id) {
+            return Ok(Some(known.clone()));
+        }
+        let Some(profile) = store::ade::profiles::get(&mut self.visit.context.store.read().await?, id).await? else {
+            return Ok(None);
+        };
+        let uuid = define(self.visit, self.service, &profile).await?;
+        self.at_apple.insert(id, uuid.clone());
+        Ok(Some(uuid))
     }
 
     /// Writes the event that Apple refuses a profile.

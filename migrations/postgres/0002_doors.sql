@@ -105,7 +105,7 @@ CREATE TABLE ade_server (
     id                 UUID PRIMARY KEY,
     name               TEXT NOT NULL,
     certificate        BYTEA NOT NULL,      -- DER, uploaded to the portal
-    key_sealed         BYTEA NOT NULL,      -- PKCS#8
+    key_sealed         BYTEA,               -- PKCS#8; forgotten when the server is taken out of use
     consumer_key       TEXT,
     token_sealed       BYTEA,               -- the server token as JSON
     token_expires_at   BIGINT,

@@ -151,7 +151,7 @@ CREATE TABLE ade_server (
     id                 BLOB PRIMARY KEY,
     name               TEXT NOT NULL,
     certificate        BLOB NOT NULL,      -- DER, uploaded to the portal
-    key_sealed         BLOB NOT NULL,      -- PKCS#8
+    key_sealed         BLOB,               -- PKCS#8; forgotten when the server is taken out of use
     consumer_key       TEXT,
     token_sealed       BLOB,               -- the server token as JSON
     token_expires_at   INTEGER,

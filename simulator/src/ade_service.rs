@@ -119,7 +119,7 @@ impl State {
     /// A word that was not given before.
     fn fresh(&mut self, kind: &str) -> String {
         self.counter += 1;
-        format!("{kind}_{:04}_{}", self.counter, uuid::Uuid::new_v4().simple())
+        format!("{kind}_{:04}_{}", self.counter, crate::record::fresh_uuid().unwrap_or_default())
     }
 
     fn known(&self, number: usize) -> Result<&Known> {

@@ -306,6 +306,36 @@ async fn a_device_has_the_profile_that_is_wished_for_it() {
     .await;
 }
 
+/// The operator speaks while a visit is under way: between the loop's look at a device and its word of what became of it.
+#[tokio::test]
+async fn a_wish_that_comes_while_a_visit_goes_on_is_not_lost() {
+    twice(async |world| {
+        let (server, portal) = world.server("meanwhile").await;
+        world.add_devices(&portal, 3);
+        world.default_profile(&server, "IT").await;
+        portal.fault("/profile/devices", Fault::Slow(Duration::from_millis(1200)));
+        let (context, now) = (world.context.clone(), world.clock.now());
+        let visit = tokio::spawn(async move { ade::run_once(&context, now).await });
+        while !world.apple.asked().iter().any(|asked| asked.what == "PUT /profile/devices") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let kiosk = Definition { profile_name: "Kiosk".into(), ..Definition::default() };
+        let name = format!("kiosk-{}", world.mark);
+        let mut tx = world.store().begin().await.unwrap();
+        ade::profiles::put(&mut tx, &world.context, &name, &kiosk, "test", now).await.unwrap();
+        ade::profiles::wish(&mut tx, &[world.serial(1)], Some(&name), now).await.unwrap();
+        tx.commit().await.unwrap();
+        visit.await.unwrap().unwrap();
+        // No time has passed: what was wished is done by this visit, or by the next one, which is due now.
+        world.visit().await;
+        assert_eq!(world.states(3).await, ["assigned"; 3]);
+        assert_eq!(portal.profile(&world.serial(1)).unwrap()["profile_name"], "Kiosk");
+        assert_eq!(portal.profile(&world.serial(0)).unwrap()["profile_name"], "Staff");
+        assert_eq!(world.row(&server).await.health, "ok");
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn th_50_a_serial_number_that_no_server_lists_is_nobody() {
     twice(async |world| {

@@ -173,11 +173,10 @@ pub async fn all_due(tx: &mut Tx, at: Timestamp) -> Result<()> {
 
 /// Takes a server out of use, and forgets its key and its token.
 pub async fn delete(tx: &mut Tx, id: Uuid, now: Timestamp) -> Result<bool> {
-    let gone: Vec<u8> = Vec::new();
     let rows = run!(tx, c => sqlx::query(
-        "UPDATE ade_server SET deleted_at = $2, key_sealed = $3, token_sealed = NULL, lease = NULL, leased_until = 0
+        "UPDATE ade_server SET deleted_at = $2, key_sealed = NULL, token_sealed = NULL, lease = NULL, leased_until = 0
          WHERE id = $1 AND deleted_at IS NULL")
-        .bind(id).bind(now.0).bind(&gone).execute(c).await.map(|done| done.rows_affected()))?;
+        .bind(id).bind(now.0).execute(c).await.map(|done| done.rows_affected()))?;
     Ok(rows > 0)
 }
 
