@@ -100,7 +100,8 @@ impl Server {
         let (ca, ra) = (ca.as_str(), ra.as_str());
         let same = ["--scep", "--url", &self.url, "--in", key, "--dn", "C=CH, O=Example, CN=my wish"];
         let trust = ["--cacert-enc", ra, "--cacert-sig", ra, "--cacert", ca, "--maxpolltime", "1"];
-        let out = pki(self.folder.path(), &[&same[..], &trust[..], more].concat()).await?;
+        let algorithms = ["--cipher", "des3", "--digest", "sha256"];
+        let out = pki(self.folder.path(), &[&same[..], &trust[..], &algorithms[..], more].concat()).await?;
         Ok(Certificate::from_der(&out).unwrap())
     }
 
@@ -135,7 +136,8 @@ impl Server {
 #[tokio::test]
 async fn a_foreign_client_enrolls_and_renews() {
     let database = Database::new(Backend::Sqlite).await;
-    // It signs its first message with SHA-1 under some settings, and a renewal with the key of the old certificate.
+    // strongSwan 5.9.8 misreads GetCACaps and refuses AES whatever a server offers: it goes on with triple DES, which is for
+    // scep.legacy alone.
     let settings = Settings { legacy: true, ..Settings::default() };
     let server = Server::start(database.store.clone(), settings).await;
 
