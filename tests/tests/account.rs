@@ -56,7 +56,7 @@ async fn the_whole_way(mode: Mode, method: Method) {
         match method {
             Method::AsWeb => assert_eq!(keys, ["method", "url"]),
             Method::OAuth2 => {
-                assert_eq!(keys, ["authorization-url", "client-id", "method", "redirect-url", "scope", "token-url"])
+                assert_eq!(keys, ["authorization-url", "client-id", "method", "redirect-url", "scope", "token-url"]);
             }
         }
 

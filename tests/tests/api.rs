@@ -1,5 +1,7 @@
 //! The operator edge: who may do what, every refusal names its field, and each noun's story.
 
+#[path = "api_stories/account_tokens.rs"]
+mod account_tokens;
 #[path = "api_stories/enrollment_doors.rs"]
 mod enrollment_doors;
 #[path = "api_stories/invitations.rs"]

@@ -397,15 +397,12 @@ impl World {
     pub(crate) async fn device(&self, mode: Mode, product: &'static str, profile: &Profile) -> Device {
         let record = self.record(mode, product);
         let certificate = self.issued(profile).await;
-        let (key, id) = match record.enrollment_id {
-            Some(id) => {
-                (format!("<key>EnrollmentID</key><string>{id}</string>"), DeviceKey::EnrollmentId(id.parse().unwrap()))
-            }
-            None => {
-                let (udid, serial) = (record.udid, record.serial_number);
-                let serial = format!("<key>SerialNumber</key><string>{serial}</string>");
-                (format!("<key>UDID</key><string>{udid}</string>{serial}"), DeviceKey::Udid(udid.parse().unwrap()))
-            }
+        let (key, id) = if let Some(id) = record.enrollment_id {
+            (format!("<key>EnrollmentID</key><string>{id}</string>"), DeviceKey::EnrollmentId(id.parse().unwrap()))
+        } else {
+            let (udid, serial) = (record.udid, record.serial_number);
+            let serial = format!("<key>SerialNumber</key><string>{serial}</string>");
+            (format!("<key>UDID</key><string>{udid}</string>{serial}"), DeviceKey::Udid(udid.parse().unwrap()))
         };
         Device { key, id, product, certificate }
     }

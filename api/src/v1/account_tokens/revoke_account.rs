@@ -45,12 +45,14 @@ pub(crate) async fn revoke_account(
     let now = shared.clock.now();
     let mut tx = shared.store.begin().await?;
     let revoked = store::account_tokens::revoke_account(&mut tx, account, now).await?;
-    let event = NewEvent {
-        summary: "All bearer tokens of a Managed Apple Account were revoked",
-        data: &json!({ "managed_apple_account": account, "revoked": revoked }),
-        ..caller.event(now, "account.revoked")
-    };
-    store::events::record(&mut tx, &event).await?;
+    if revoked > 0 {
+        let event = NewEvent {
+            summary: "All bearer tokens of a Managed Apple Account were revoked",
+            data: &json!({ "managed_apple_account": account, "revoked": revoked }),
+            ..caller.event(now, "account.revoked")
+        };
+        store::events::record(&mut tx, &event).await?;
+    }
     tx.commit().await?;
     Ok(axum::Json(RevokedAccount { revoked }))
 }
