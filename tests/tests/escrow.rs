@@ -171,7 +171,7 @@ fn th_66_the_list_of_sealed_places_is_that_of_the_schema() {
                 ["ALTER", "TABLE", name, "ADD", "COLUMN", column, ..] if column.ends_with("_sealed") => {
                     found.insert(format!("{name}.{column}"));
                 }
-                [column, "BLOB", ..] if column.ends_with("_sealed") => {
+                [column, "BLOB" | "BLOB,", ..] if column.ends_with("_sealed") => {
                     found.insert(format!("{table}.{column}"));
                 }
                 _ => {}

@@ -166,7 +166,7 @@ async fn th_02_a_claim_waits_for_an_operator_and_is_admitted_by_his_word_once() 
 #[tokio::test]
 async fn th_02_an_approval_ends_after_a_day() {
     story(|world| async move {
-        let operator = operator(&world).await;
+        let mut operator = operator(&world).await;
         for n in [1, 2] {
             let (device, id, waits) = victim(&world, n).await;
             let claim = by_link(&world, &device, link(&world).await).await;
@@ -180,6 +180,7 @@ async fn th_02_an_approval_ends_after_a_day() {
             assert!(world.idle(&device).await.body.contains(&waits));
             assert_eq!(world.enrollment(id).await.generation, 1);
             operator.clock.advance(Duration::from_secs(24 * 3600));
+            operator.admin = operator.token(&[api::Scope::Admin]).await;
             operator.post(&path(&item, "/approve"), json!(null)).await.is(200);
             assert_eq!(authenticate(&world, &claim).await, StatusCode::OK, "the same certificate is good too");
         }

@@ -297,6 +297,7 @@ async fn what_user_enrollment_forbids_is_refused_at_once() {
             ] {
                 send(allowed, &[person]).await.is(201);
             }
+            send(json!({ "type": "clear_passcode" }), &[device]).await.is(201);
             // With others beside it, those are sent it.
             let both = send(raw("RestartDevice"), &[device, person]).await.is(201).json();
             let outcomes: Vec<_> = both["targets"].as_array().unwrap().iter().map(|t| t["outcome"].clone()).collect();

@@ -273,7 +273,12 @@ impl World {
 
     /// A certificate of our CA that no record knows.
     pub(crate) fn certificate(&self, key: &PrivateKey) -> Certificate {
-        leaf(&self.ca_key, &self.ca, key, "device", LeafUse::ClientIdentity, self.now())
+        self.named_certificate(key, "device")
+    }
+
+    /// The same with a name of its own, as an ACME server gives it.
+    pub(crate) fn named_certificate(&self, key: &PrivateKey, name: &str) -> Certificate {
+        leaf(&self.ca_key, &self.ca, key, name, LeafUse::ClientIdentity, self.now())
     }
 
     /// A certificate of our CA that is no identity.
