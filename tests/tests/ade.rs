@@ -161,8 +161,11 @@ async fn th_69_a_crash_between_two_pages_loses_nothing() {
         portal.fault("/account", Fault::Slow(Duration::ZERO));
         portal.fault("/server/devices", Fault::Slow(Duration::ZERO));
         portal.fault("/server/devices", Fault::Slow(Duration::from_secs(60)));
-        let gone = tokio::time::timeout(Duration::from_millis(1500), ade::run_once(&world.context, world.clock.now()));
-        assert!(gone.await.is_err());
+        let (context, now) = (world.context.clone(), world.clock.now());
+        let visit = tokio::spawn(async move { ade::run_once(&context, now).await });
+        world.until_asked("POST /server/devices", 2).await;
+        visit.abort();
+        assert!(visit.await.unwrap_err().is_cancelled());
         let row = world.row(&server).await;
         assert_eq!(row.phase, "fetch");
         assert!(row.cursor.is_some(), "the cursor of the first page");
@@ -197,7 +200,7 @@ async fn rg_23_of_two_replicas_one_visits_and_who_lost_the_lease_writes_nothing(
         let context = world.context.clone();
         let now = world.clock.now();
         let stopped = tokio::spawn(async move { ade::run_once(&context, now).await });
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        world.until_asked("POST /devices/sync", 1).await;
         world.pass(MINUTE * 20);
         assert_eq!(world.visit().await, 1, "its lease is over");
         let cursor = world.row(&server).await.cursor;
@@ -316,9 +319,7 @@ async fn a_wish_that_comes_while_a_visit_goes_on_is_not_lost() {
         portal.fault("/profile/devices", Fault::Slow(Duration::from_millis(1200)));
         let (context, now) = (world.context.clone(), world.clock.now());
         let visit = tokio::spawn(async move { ade::run_once(&context, now).await });
-        while !world.apple.asked().iter().any(|asked| asked.what == "PUT /profile/devices") {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        world.until_asked("PUT /profile/devices", 1).await;
         let kiosk = Definition { profile_name: "Kiosk".into(), ..Definition::default() };
         let name = format!("kiosk-{}", world.mark);
         let mut tx = world.store().begin().await.unwrap();
@@ -470,7 +471,7 @@ async fn tokens_that_end_or_are_refused_are_health_states() {
 
 #[tokio::test]
 async fn patience_and_outages_are_waited_for() {
-    twice(async |world| {
+    twice(async |mut world| {
         let (server, portal) = world.server("patience").await;
         portal.fault("/account", Fault::Answer(429, "TOO_MANY_REQUESTS", Some(900)));
         world.visit().await;
@@ -490,9 +491,11 @@ async fn patience_and_outages_are_waited_for() {
             last = pause;
         }
         // An answer that comes too late is none.
-        portal.fault("/account", Fault::Slow(Duration::from_secs(10)));
+        portal.fault("/account", Fault::Slow(Duration::from_secs(60)));
+        let patient = std::mem::replace(&mut world.context.client, world.client(Duration::from_secs(1)));
         world.next_visit().await;
         assert_eq!(world.health(&server).await, "unreachable");
+        world.context.client = patient;
         world.next_visit().await;
         let row = world.row(&server).await;
         assert_eq!((row.health.as_str(), row.failures), ("ok", 0));

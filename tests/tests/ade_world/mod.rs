@@ -48,6 +48,17 @@ pub struct World {
     pub clock: Clock,
     /// Tells this telling from the other.
     pub mark: String,
+    root: Certificate,
+}
+
+fn client(root: &Certificate, timeout: Duration) -> outbound::Client {
+    let settings = outbound::Settings {
+        roots: Roots::Only(vec![root.der().to_vec()]),
+        private_addresses: true,
+        timeout,
+        ..outbound::Settings::new("assay/test")
+    };
+    outbound::Client::new(&settings).unwrap()
 }
 
 impl World {
@@ -56,12 +67,6 @@ impl World {
         let apple = AdeService::start(&authority).await.unwrap();
         apple.set_now(START.0);
         let root = Certificate::from_pem(&authority.pem().unwrap()).unwrap();
-        let client = outbound::Client::new(&outbound::Settings {
-            roots: Roots::Only(vec![root.der().to_vec()]),
-            private_addresses: true,
-            timeout: Duration::from_secs(2),
-            ..outbound::Settings::new("assay/test")
-        });
         let clock = Clock::fixed(START);
         let settings = Settings {
             base_url: apple.url().parse().unwrap(),
@@ -69,18 +74,30 @@ impl World {
             every: MINUTE * 10,
             url: "https://mdm.example.com/ade/enroll".parse().unwrap(),
             web_url: "https://mdm.example.com/ade/web".parse().unwrap(),
-            anchors: vec![root],
+            anchors: vec![root.clone()],
         };
         let context = Context {
             store,
             clock: clock.clone(),
             random: Random::System,
             sealer: Sealer::new(&[7; 32]),
-            client: client.unwrap(),
+            client: client(&root, Duration::from_secs(20)),
             settings: Arc::new(settings),
         };
         let mark = Random::System.uuid_v4().simple().to_string()[..8].to_uppercase();
-        Self { context, apple: Arc::new(apple), clock, mark }
+        Self { context, apple: Arc::new(apple), clock, mark, root }
+    }
+
+    /// What gives up after so long.
+    pub fn client(&self, timeout: Duration) -> outbound::Client {
+        client(&self.root, timeout)
+    }
+
+    /// Waits until this was asked of Apple so often, in the real time that it takes.
+    pub async fn until_asked(&self, what: &str, times: usize) {
+        while self.apple.asked().iter().filter(|asked| asked.what == what).count() < times {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     pub fn store(&self) -> &Store {
