@@ -9,6 +9,7 @@ pub mod csr;
 pub mod digest_access;
 pub mod enveloped;
 pub mod issue;
+pub(crate) mod factory_key;
 pub mod key;
 pub mod machine_info;
 pub mod pkcs12;

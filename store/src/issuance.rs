@@ -11,81 +11,14 @@ use uuid::Uuid;
 
 use crate::{Error, Result, Tx};
 
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum $name { $($(#[$variant_doc])* $variant),+ }
+mod waiting;
+mod words;
 
-        impl $name {
-            /// The word in the database.
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text),+ }
-            }
-
-            /// Reads the word that [`Self::as_str`] gives.
-            pub fn from_text(text: &str) -> Option<Self> {
-                match text { $($text => Some(Self::$variant),)+ _ => None }
-            }
-        }
-    };
-}
-
-words! {
-    /// How the permission came about. Each flow has its own way to be authorized; none is "no check" (TH-33).
-    Flow {
-        /// An enrollment link was opened.
-        Link = "link",
-        /// A device of Automated Device Enrollment asked for its profile.
-        Ade = "ade",
-        /// A person signed in for account-driven User Enrollment (`mdm-byod`).
-        Byod = "byod",
-        /// A person signed in for account-driven device enrollment (`mdm-adde`).
-        Adde = "adde",
-        /// The server renews the identity of an enrollment.
-        Renewal = "renewal",
-        /// The certificate was issued elsewhere and is known by its SHA-256: nothing is issued here.
-        Import = "import",
-    }
-}
-
-words! {
-    /// What the certificate is for; decides what an `Authenticate` with it means (TH-10).
-    Purpose {
-        /// A new enrollment.
-        Enrollment = "enrollment",
-        /// A new certificate for an enrollment that goes on.
-        Renewal = "renewal",
-    }
-}
-
-words! {
-    /// Who issues the certificate.
-    Source {
-        /// Our SCEP server, for the record's challenge.
-        Scep = "scep",
-        /// An ACME server, for the record's `ClientIdentifier`.
-        Acme = "acme",
-        /// It was issued elsewhere already and is known by its SHA-256.
-        Import = "import",
-    }
-}
-
-words! {
-    /// Where the record stands.
-    State {
-        /// The challenge waits.
-        Open = "open",
-        /// The certificate was issued (or imported); no `Authenticate` came with it yet.
-        Issued = "issued",
-        /// An `Authenticate` came with it.
-        Used = "used",
-        /// Given up before a certificate was issued.
-        Void = "void",
-        /// The certificate must not be accepted.
-        Revoked = "revoked",
-    }
-}
+pub use waiting::{
+    open_by_client_identifier, opened_for_serial, void_client_identifier, void_of_account_token, void_of_link,
+    void_of_serial, void_renewals,
+};
+pub use words::{Flow, Purpose, Source, State};
 
 /// What else a record says; [`Default`] is a certificate of our SCEP server for nobody in particular.
 #[derive(Debug, Clone, Copy, Default)]
@@ -378,16 +311,6 @@ pub async fn by_certificate(tx: &mut Tx, fingerprint: Fingerprint) -> Result<Opt
     row.map(Issuance::try_from).transpose()
 }
 
-/// The open records for an ACME certificate whose `ClientIdentifier` has this SHA-256 and that have not ended, two at most.
-pub async fn open_by_client_identifier(tx: &mut Tx, sha256: &[u8; 32], now: Timestamp) -> Result<Vec<Issuance>> {
-    const FIND: &str = select_issuance!(
-        "WHERE client_identifier_sha256 = $1 AND source = 'acme' AND state = 'open' AND challenge_expires_at > $2 \
-         ORDER BY id LIMIT 2"
-    );
-    let rows: Vec<Row> = run!(tx, c => sqlx::query_as(FIND).bind(sha256.to_vec()).bind(now.0).fetch_all(c).await)?;
-    rows.into_iter().map(Issuance::try_from).collect()
-}
-
 /// `open` → `issued` for the key with this SHA-256, if the challenge has not ended; false where somebody was first (TH-28).
 pub async fn consume(
     tx: &mut Tx,
@@ -434,50 +357,4 @@ pub async fn revoke(tx: &mut Tx, id: IssuanceId, now: Timestamp) -> Result<bool>
         "UPDATE issuance SET state = 'revoked', revoked_at = $2 WHERE id = $1 AND state IN ('issued', 'used')")
         .bind(id.0).bind(now.0).execute(c).await.map(|done| done.rows_affected()))?;
     Ok(rows == 1)
-}
-
-/// `open` → `void` for all records of a link, when the link is revoked; how many there were.
-pub async fn void_of_link(tx: &mut Tx, link: LinkId) -> Result<u64> {
-    Ok(run!(tx, c => sqlx::query("UPDATE issuance SET state = 'void' WHERE link_id = $1 AND state = 'open'")
-        .bind(link.0).execute(c).await.map(|done| done.rows_affected()))?)
-}
-
-/// `open` → `void` for the renewals of an enrollment, so that only the newest one holds; how many there were.
-pub async fn void_renewals(tx: &mut Tx, enrollment: EnrollmentId) -> Result<u64> {
-    Ok(run!(tx, c => sqlx::query(
-        "UPDATE issuance SET state = 'void' WHERE enrollment_id = $1 AND state = 'open' AND purpose = 'renewal'")
-        .bind(enrollment.0).execute(c).await.map(|done| done.rows_affected()))?)
-}
-
-/// `open` → `void` for the records with this `ClientIdentifier`: only the newest one holds; how many there were.
-pub async fn void_client_identifier(tx: &mut Tx, sha256: &[u8; 32]) -> Result<u64> {
-    const VOID: &str = "UPDATE issuance SET state = 'void' WHERE client_identifier_sha256 = $1 AND state = 'open'";
-    Ok(run!(tx, c => sqlx::query(VOID).bind(sha256.to_vec()).execute(c).await.map(|done| done.rows_affected()))?)
-}
-
-/// `open` → `void` for what a flow opened for this serial number: one challenge for each answer (TH-52); how many there were.
-pub async fn void_of_serial(tx: &mut Tx, flow: Flow, serial: &str) -> Result<u64> {
-    const VOID: &str = "UPDATE issuance SET state = 'void' WHERE expected_serial = $1 AND flow = $2 AND state = 'open'";
-    Ok(run!(tx, c => sqlx::query(VOID).bind(serial).bind(flow.as_str()).execute(c).await.map(|r| r.rows_affected()))?)
-}
-
-struct CountRow {
-    n: i64,
-}
-
-from_row!(CountRow { n });
-
-/// How many records a flow opened for this serial number since then.
-pub async fn opened_for_serial(tx: &mut Tx, flow: Flow, serial: &str, since: Timestamp) -> Result<i64> {
-    const COUNT: &str =
-        "SELECT COUNT(*) AS n FROM issuance WHERE expected_serial = $1 AND flow = $2 AND created_at > $3";
-    let row: CountRow =
-        run!(tx, c => sqlx::query_as(COUNT).bind(serial).bind(flow.as_str()).bind(since.0).fetch_one(c).await)?;
-    Ok(row.n)
-}
-
-/// `open` → `void` for what was fetched with this bearer token, so that only the newest profile holds; how many there were.
-pub async fn void_of_account_token(tx: &mut Tx, token: Uuid) -> Result<u64> {
-    const VOID: &str = "UPDATE issuance SET state = 'void' WHERE account_token_id = $1 AND state = 'open'";
-    Ok(run!(tx, c => sqlx::query(VOID).bind(token).execute(c).await.map(|done| done.rows_affected()))?)
 }

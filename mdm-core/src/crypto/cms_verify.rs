@@ -7,6 +7,8 @@
 //!
 //! That the signer's certificate is believed is for [`super::trust::Trust`] to say.
 
+mod signer_key;
+
 use cms::cert::IssuerAndSerialNumber;
 use cms::signed_data::{EncapsulatedContentInfo, SignedAttributes, SignerIdentifier, SignerInfo};
 use const_oid::ObjectIdentifier;
@@ -17,7 +19,8 @@ use openssl::cms::CmsContentInfo;
 use x509_cert::spki::AlgorithmIdentifierOwned;
 use x509_cert::time::Time;
 
-use super::key::{BadSignature, FactoryKey, Hash, PublicKey, SignatureAlgorithm, plain_parameters};
+use self::signer_key::SignerKey;
+use super::key::{Hash, SignatureAlgorithm, plain_parameters};
 use crate::certificate::Certificate;
 use crate::time::Timestamp;
 
@@ -150,36 +153,6 @@ pub(in crate::crypto) fn verify_attached_by_factory_key(
         let content = content.as_bytes().to_vec();
         Ok((parts.verify_with(&content, rules, SignerKey::also_factory)?, content))
     })
-}
-
-/// The key that a signature is checked with.
-enum SignerKey {
-    Usual(PublicKey),
-    Factory(FactoryKey),
-}
-
-impl SignerKey {
-    fn usual(certificate: &Certificate) -> Result<Self, CmsError> {
-        certificate.public_key().map(Self::Usual).map_err(|_| CmsError::Key)
-    }
-
-    fn also_factory(certificate: &Certificate) -> Result<Self, CmsError> {
-        Self::usual(certificate).or_else(|error| certificate.factory_key().map(Self::Factory).map_err(|_| error))
-    }
-
-    fn suits(&self, algorithm: SignatureAlgorithm) -> bool {
-        match self {
-            Self::Usual(key) => algorithm.suits(key.kind()),
-            Self::Factory(_) => !matches!(algorithm, SignatureAlgorithm::Ecdsa(_)),
-        }
-    }
-
-    fn verify(&self, hash: Hash, message: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
-        match self {
-            Self::Usual(key) => key.verify(hash, message, signature),
-            Self::Factory(key) => key.verify(hash, message, signature),
-        }
-    }
 }
 
 fn strictly_or_from_ber<T>(cms: &[u8], check: impl Fn(&[u8]) -> Result<T, CmsError>) -> Result<T, CmsError> {

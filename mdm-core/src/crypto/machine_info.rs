@@ -15,7 +15,8 @@
 use std::fmt;
 
 use super::cms_verify::{CmsError, Rules, Sha1Rule, SignedBy, verify_attached_by_factory_key};
-use super::key::{FactoryKey, Hash, PublicKey, SignatureAlgorithm};
+use super::factory_key::FactoryKey;
+use super::key::{Hash, PublicKey, SignatureAlgorithm};
 use super::trust::{Purpose, Trust, TrustError};
 use crate::certificate::Certificate;
 use crate::ids::{InvalidId, Udid};
