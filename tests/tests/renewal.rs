@@ -81,6 +81,62 @@ async fn the_profile_of_a_renewal_changes_nothing_that_can_not_change() {
 }
 
 #[tokio::test]
+async fn a_scep_identity_becomes_an_acme_one_and_the_old_one_holds_until_then() {
+    story(|mut world| async move {
+        let issuers = vec![world.ca.fingerprint()];
+        world.settings(checkin::Settings { external_issuers: issuers, ..checkin::Settings::default() });
+        let mut devices = Vec::new();
+        for n in 1..=4 {
+            devices.push(world.enrolled(n).await);
+        }
+        let settings = serde_json::json!({
+            "enabled": true,
+            "identity": { "prefer": "acme", "acme": { "directory_url": "https://acme.example.org/directory" } },
+        });
+        let settings: enroll::door::Settings = serde_json::from_value(settings).unwrap();
+        let mut tx = world.store.begin().await.unwrap();
+        enroll::door::store(&mut tx, mdm_core::enrollment::Door::Link, &settings, "test", world.now()).await.unwrap();
+        tx.commit().await.unwrap();
+        world.later(310 * DAY);
+        run(&world).await;
+        world.later(2 * DAY);
+        run(&world).await;
+        for ((device, id), way) in devices.into_iter().zip(["Authenticate", "TokenUpdate", "poll", "stranger"]) {
+            let command = fetch(&world, &device).await;
+            assert_eq!(row(&world, id).await.reason, Reason::ToAcme);
+            let acme = command.payload("com.apple.security.acme");
+            let identifier = acme.get("ClientIdentifier").and_then(Value::as_string).unwrap();
+            assert_eq!(acme.get("HardwareBound").and_then(Value::as_boolean), Some(true));
+            let key = checkin_world::p256();
+            let name = if way == "stranger" { "guessed" } else { identifier };
+            let certificate = world.named_certificate(&key, name);
+            let next = checkin_world::Device { key, certificate, ..device.clone() };
+            if way == "stranger" {
+                for message in [next.authenticate(), next.token_update()] {
+                    assert_eq!(world.check_in(Proof::Signed(&next), &message).await.status, BAD);
+                }
+                assert_eq!(world.idle(&next).await.status, BAD);
+                assert!(world.idle(&device).await.status.is_success());
+                continue;
+            }
+            if way == "Authenticate" {
+                assert!(world.check_in(Proof::Signed(&next), &next.authenticate()).await.is_empty());
+                assert!(world.idle(&device).await.status.is_success());
+            }
+            if way == "poll" {
+                assert!(world.idle(&next).await.status.is_success(), "{way}");
+            } else {
+                assert!(world.check_in(Proof::Signed(&next), &next.token_update()).await.is_empty(), "{way}");
+            }
+            assert_eq!(world.idle(&device).await.status, BAD, "{way}");
+            assert_eq!(row(&world, id).await.state, State::Done, "{way}");
+            assert_eq!(world.enrollment(id).await.generation, 1);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn th_11_what_goes_wrong_is_tried_again_until_the_new_identity_is_seen() {
     story(|world| async move {
         let (device, id) = world.enrolled(1).await;
