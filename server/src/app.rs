@@ -413,8 +413,8 @@ async fn server_certificate(
         return Ok((None, None));
     }
     if let Some(files) = tls_files(config) {
-        let (chain, key) = files.read()?;
-        let (pair, held_back) = trust::at_start(tx, sealer, setup, trust::Pair { chain, key }, now).await?;
+        let read = files.read().map(|(chain, key)| trust::Pair { chain, key });
+        let (pair, held_back) = trust::at_start(tx, sealer, setup, read, now).await?;
         trust::keep(tx, sealer, random, &pair, now).await?;
         return Ok((Some(Arc::new(ServerCertificate::from_pem(&pair.chain, &pair.key)?)), held_back));
     }

@@ -69,7 +69,7 @@ async fn ready(State(shared): State<Shared>, Query(query): Query<Verbose>) -> Re
 }
 async fn answers(store: &Store) -> bool {
     let look = async || store::sentinel::get(&mut store.read().await?).await;
-    look().await.inspect_err(|e| not_ready(e)).is_ok()
+    look().await.inspect_err(not_ready).is_ok()
 }
 
 fn not_ready(error: &store::Error) {

@@ -68,6 +68,16 @@ async fn with_a_public_ca_nothing_is_given_and_nothing_is_pinned() {
     assert_eq!(server.errors().await, [""; 0]);
     server.stop().await;
 
+    // Files that do not fit do not keep enrolled devices out: what was served last is served on.
+    let key = std::fs::read(world.file("key.pem")).unwrap();
+    std::fs::write(world.file("key.pem"), Ca::new("Another").server().1).unwrap();
+    let server = world.start(&config, &ca.trust()).await;
+    until("E2", async || server.errors().await == ["E2"]).await;
+    device.session(ChannelId::DEVICE).await.unwrap();
+    std::fs::write(world.file("key.pem"), key).unwrap();
+    until("the files are right", async || server.errors().await.is_empty()).await;
+    server.stop().await;
+
     // The same chain without the root that stands in: the declaration is wrong.
     let server = world.start(&world.config(""), &ca.trust()).await;
     assert!(server.errors().await.contains(&"E2".to_owned()));
@@ -139,6 +149,11 @@ async fn a_self_signed_pilot_says_so_and_stays_small() {
     assert!(page.contains("class=\"banner\"") && page.contains("A trial"));
     let anchors = json(&server.get(&trust, "trust/anchors").await);
     assert_eq!(anchors, Value::Array(vec![STANDARD.encode(own.der()).into()]));
+
+    // Nobody is asked for a password where nobody vouches for the server.
+    let well_known = ".well-known/com.apple.remotemanagement?user-identifier=ada@example.org&model-family=Mac";
+    let refused = server.get(&trust, well_known).await;
+    assert!(refused.status >= 400 && !text(&refused).contains("Servers"), "{}", text(&refused));
 
     let mut device = server.enroll(&trust).await;
     device.session(ChannelId::DEVICE).await.unwrap();

@@ -1,6 +1,8 @@
 //! The TLS certificate that was served last, kept sealed in the database: where new files hold a chain that enrolled devices
 //! would not accept, the former one goes on being served, over a restart too.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, anyhow};
 use mdm_core::certificate::{Certificate, pem_chain};
 use mdm_core::crypto::key::PrivateKey;
@@ -65,25 +67,58 @@ async fn kept(tx: &mut Tx, sealer: &Sealer) -> Result<Option<Pair>> {
     Ok(Some(Pair { chain: row.chain, key: pem.expose().as_bytes().to_vec() }))
 }
 
-/// Which pair to serve at the start: the one of the files, unless enrolled devices would not accept it and the kept one is
-/// better for them. Then also how many would be lost.
+/// Whether a chain can go on being served: once it ends it is of no use to any device, and the new one is taken, whomever it loses.
+pub(super) fn lasts(chain: &[Certificate], now: Timestamp) -> bool {
+    const MARGIN: Duration = Duration::from_secs(3600);
+    chain.iter().all(|certificate| certificate.is_valid_at(now) && certificate.is_valid_at(now.plus(MARGIN)))
+}
+
+/// Which pair to serve at the start: the one of the files, unless they cannot be used, or enrolled devices would not accept
+/// it and the kept one is better for them. Then also how many would be lost.
 pub(crate) async fn at_start(
     tx: &mut Tx,
     sealer: &Sealer,
     setup: &Setup,
-    files: Pair,
+    files: Result<Pair>,
     now: Timestamp,
 ) -> Result<(Pair, Option<Lost>)> {
+    let former = kept(tx, sealer).await?;
+    let files = match (files, former.clone()) {
+        (Ok(files), _) => files,
+        (Err(error), Some(former)) if lasts(&former.certificates()?, now) => {
+            let error = format!("{error:#}");
+            tracing::error!(
+                error,
+                "the TLS certificate's files cannot be used; what was served last is served on (E2)"
+            );
+            return Ok((former, None));
+        }
+        (Err(error), _) => return Err(error),
+    };
     let facts = setup.facts(tx, files.certificates()?, Seen::NotLooked).await?;
     let new = lost(&facts, &facts.chain, now);
     if new.enrollments == 0 || setup.force_switch {
         return Ok((files, None));
     }
-    let Some(former) = kept(tx, sealer).await? else { return Ok((files, None)) };
+    let Some(former) = former else { return Ok((files, None)) };
     let chain = former.certificates()?;
-    let valid = chain.iter().all(|c| c.is_valid_at(now));
-    if valid && lost(&facts, &chain, now).enrollments < new.enrollments {
+    if lasts(&chain, now) && lost(&facts, &chain, now).enrollments < new.enrollments {
         return Ok((former, Some(new)));
     }
     Ok((files, None))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_former_chain_is_served_until_shortly_before_its_end() {
+        let made = rcgen::generate_simple_self_signed(vec!["mdm.example.com".to_owned()]).unwrap();
+        let chain = [Certificate::from_pem(&made.cert.pem()).unwrap()];
+        let end = chain[0].not_after();
+        assert!(lasts(&chain, end.minus(Duration::from_secs(7200))));
+        assert!(!lasts(&chain, end.minus(Duration::from_secs(1800))));
+        assert!(!lasts(&chain, end.plus(Duration::from_secs(1))));
+    }
 }

@@ -46,10 +46,10 @@ impl Switch {
         if new == self.certificate.chain() {
             return Ok(Look::Same);
         }
-        if !self.watch.setup().force_switch {
+        let former = self.certificate.chain();
+        if !self.watch.setup().force_switch && kept::lasts(&former, self.clock.now()) {
             let lost = self.watch.lost(&new).await?;
-            if lost.enrollments > 0 && lost.enrollments > self.watch.lost(&self.certificate.chain()).await?.enrollments
-            {
+            if lost.enrollments > 0 && lost.enrollments > self.watch.lost(&former).await?.enrollments {
                 self.watch.held_back(Some(lost));
                 return Ok(Look::HeldBack);
             }

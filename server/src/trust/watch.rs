@@ -208,6 +208,9 @@ impl Watch {
     }
 
     /// The facts of this moment. What is seen through the public URL is what [`Self::look`] saw last.
+    ///
+    /// # Panics
+    /// Never: nothing panics while it holds the lock.
     pub async fn facts(&self) -> Result<Facts, store::Error> {
         let chain = self.0.served.as_ref().map(|served| served.chain()).unwrap_or_default();
         let State { seen, files_trouble, held_back } =
@@ -291,6 +294,6 @@ impl Watch {
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
-        change(&mut *self.0.state.write().expect("no holder of this lock panics"));
+        change(&mut self.0.state.write().expect("no holder of this lock panics"));
     }
 }
