@@ -17,6 +17,7 @@ use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 use renewal::{Reason, State};
 use renewal_world::{Case, DAY, EVENTS, Event, ask, delivered, fetch, row, run, scep};
+use sqlx::Connection;
 
 const BAD: StatusCode = StatusCode::BAD_REQUEST;
 
@@ -268,6 +269,44 @@ async fn th_11_rg_19_stuck_devices_are_shown_and_hold_up_nobody() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn rg_19_a_renewal_that_can_not_be_read_holds_up_nobody() {
+    for backend in mdm_tests::both() {
+        let database = Database::new(backend).await;
+        let world = World::new(database.store.clone()).await;
+        let mut ids = Vec::new();
+        for n in 0..6 {
+            ids.push(world.enrolled(n).await.1);
+        }
+        world.later(250 * DAY);
+        run(&world).await;
+        let poison = "UPDATE renewal SET cert_sha256 = $1, due_at = 0 WHERE enrollment_id = $2";
+        let bytes = vec![0_u8];
+        match backend {
+            Backend::Sqlite => {
+                let mut raw = sqlx::SqliteConnection::connect(&database.place.url).await.unwrap();
+                sqlx::query(poison).bind(bytes).bind(ids[0].0).execute(&mut raw).await.unwrap();
+                raw.close().await.unwrap();
+            }
+            Backend::Postgres => {
+                let mut raw = sqlx::PgConnection::connect(&database.place.url).await.unwrap();
+                sqlx::query(poison).bind(bytes).bind(ids[0].0).execute(&mut raw).await.unwrap();
+                raw.close().await.unwrap();
+            }
+        }
+        world.later(62 * DAY);
+        // The broken one is the first in the order, and the batches are small.
+        for _ in 0..6 {
+            renewal::run_once(&world.store, &world.renewal(), world.now(), 2).await.unwrap();
+        }
+        for id in &ids[1..] {
+            assert_eq!(row(&world, *id).await.state, State::Queued, "{backend}");
+        }
+        drop(world);
+        database.remove().await;
+    }
 }
 
 #[tokio::test]
