@@ -347,6 +347,9 @@ pub async fn load(tx: &mut Tx, door: Door) -> Result<Settings, Error> {
 }
 
 /// Sets a door; the caller has checked the settings by [`Settings::check`].
+///
+/// # Panics
+/// Never: settings can always be written as JSON.
 pub async fn store(tx: &mut Tx, door: Door, settings: &Settings, by: &str, now: Timestamp) -> Result<(), Error> {
     let body = serde_json::to_string(settings).expect("settings are JSON");
     Ok(store::doors::put(tx, set_by(door), &body, by, now).await?)

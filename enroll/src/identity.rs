@@ -59,6 +59,7 @@ pub struct ChosenIdentity {
     pub would: Option<Would>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
 fn as_word<S: serde::Serializer>(source: &Source, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(source.as_str())
 }

@@ -86,6 +86,9 @@ struct Renewed {
 
 /// Decides on the identity, opens the issuance record and builds the profile. The caller commits, then hands out the profile;
 /// after an error it commits nothing, and calls [`refused`].
+///
+/// # Panics
+/// Never: a choice can always be written as JSON.
 pub async fn offer(tx: &mut Tx, shared: &Shared, visitor: &Visitor<'_>, now: Timestamp) -> Result<Offer, Error> {
     let renewed = renewed(tx, visitor).await?;
     let door = match (&renewed, visitor.flow) {
@@ -303,14 +306,15 @@ async fn tell(
     Ok(store::events::record(tx, &event).await?)
 }
 
+/// How often it is written as an event, at each door: the log has them all, the database must not be filled by strangers.
+const EVENTS: Rate = Rate { burst: 60, per_second: 0.1 };
+
 /// Says in the log and in an event that somebody was turned away; in a transaction of its own, because the visitor's was
 /// given up. Does nothing for an error of ours.
 pub async fn refused(shared: &Shared, door: Door, serial_number: Option<&str>, error: &Error) {
     let Some(reason) = error.refusal() else { return };
     let why = error.to_string();
     tracing::warn!(door = %door, reason, why, serial_number, "no enrollment profile was given out");
-    // The log has them all; the database must not be filled by strangers.
-    const EVENTS: Rate = Rate { burst: 60, per_second: 0.1 };
     if !shared.turned_away.take(door, EVENTS, shared.clock.now()) {
         return;
     }

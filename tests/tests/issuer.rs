@@ -55,7 +55,7 @@ impl Server {
             expected_udid: None,
             label: None,
             ttl: Duration::from_mins(30),
-            details: Default::default(),
+            details: issuer::issuance::Details::default(),
         };
         let opened = open(&mut tx, &Random::System, Clock::System.now(), &wanted).await.unwrap();
         tx.commit().await.unwrap();

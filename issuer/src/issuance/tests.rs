@@ -92,7 +92,7 @@ pub(crate) fn wanted() -> OpenIssuance<'static> {
         expected_udid: None,
         label: None,
         ttl: Duration::from_mins(30),
-        details: Default::default(),
+        details: Details::default(),
     }
 }
 

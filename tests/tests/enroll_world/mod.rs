@@ -474,7 +474,7 @@ impl World {
             expected_udid: None,
             label: None,
             ttl: Duration::from_mins(10),
-            details: Default::default(),
+            details: issuer::issuance::Details::default(),
         };
         let (record, _) = issuer::issuance::open(&mut tx, &self.random, self.now(), &wanted).await.unwrap();
         let record = store::issuance::get(&mut tx, record).await.unwrap().unwrap();
