@@ -64,7 +64,15 @@ async fn handle(
     let response = match message {
         Message::Authenticate(_) => reply::empty(),
         Message::TokenUpdate(message) => {
-            token_update(door, &mut tx, head, identity, &authorized, message, raw, now).await?;
+            token_update(
+                door,
+                &mut tx,
+                head,
+                &authorized,
+                &Update { message, raw, signed_at: identity.signed_at },
+                now,
+            )
+            .await?;
             reply::empty()
         }
         Message::CheckOut(message) => {
@@ -149,16 +157,22 @@ fn ignore_stale(enrollment: EnrollmentId, message_type: &'static str) {
     tracing::info!(enrollment.id = %enrollment, message_type, "an older message than the stored one changes nothing");
 }
 
+/// A `TokenUpdate` as it came.
+struct Update<'a> {
+    message: &'a TokenUpdate,
+    raw: &'a [u8],
+    signed_at: Option<Timestamp>,
+}
+
 async fn token_update(
     door: &Door,
     tx: &mut Tx,
     head: &Head,
-    identity: &Identity,
     authorized: &Authorized,
-    message: &TokenUpdate,
-    raw: &[u8],
+    update: &Update<'_>,
     now: Timestamp,
 ) -> Result<(), DeviceError> {
+    let Update { message, raw, signed_at } = *update;
     let device = authorized.live()?;
     let speaker = match &message.sender.user {
         None => device.clone(),
@@ -168,7 +182,7 @@ async fn token_update(
     if device.topic.as_deref() != Some(message.topic.as_str()) {
         return Err(DeviceError::Refused("the Topic is not that of the enrollment".to_owned()));
     }
-    if is_stale(identity.signed_at, speaker.token_signed_at) {
+    if is_stale(signed_at, speaker.token_signed_at) {
         ignore_stale(speaker.id, "TokenUpdate");
         return Ok(());
     }
@@ -181,7 +195,7 @@ async fn token_update(
         topic: &message.topic,
         push_token: &message.token,
         push_magic: &message.push_magic,
-        signed_at: identity.signed_at.or(speaker.token_signed_at),
+        signed_at: signed_at.or(speaker.token_signed_at),
         awaiting_configuration: message.awaiting_configuration.unwrap_or(false),
         unlock_token_sealed: unlock_token.as_deref(),
         raw_sealed: &seal("token_update_sealed", raw),

@@ -165,7 +165,7 @@ async fn seal_anew(tx: &mut Tx, keys: &[Sealer], new: &Sealer, random: &Random) 
             }
             for value in values {
                 let opened = keys.iter().map(|key| key.open(&value.context, &value.sealed));
-                let plain = opened.reduce(|first, then| first.or(then)).context("there is an old key")?;
+                let plain = opened.reduce(Result::or).context("there is an old key")?;
                 let plain = plain.with_context(|| format!("{}: nothing was changed", value.context))?;
                 let anew = new.seal(&value.context, plain.expose(), random);
                 sealed::reseal(tx, place, &value, &anew).await?;
