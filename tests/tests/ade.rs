@@ -492,7 +492,8 @@ async fn patience_and_outages_are_waited_for() {
         }
         // An answer that comes too late is none.
         portal.fault("/account", Fault::Slow(Duration::from_secs(60)));
-        let patient = std::mem::replace(&mut world.context.client, world.client(Duration::from_secs(1)));
+        let hasty = world.client(Duration::from_secs(1));
+        let patient = std::mem::replace(&mut world.context.client, hasty);
         world.next_visit().await;
         assert_eq!(world.health(&server).await, "unreachable");
         world.context.client = patient;
