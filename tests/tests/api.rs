@@ -299,6 +299,11 @@ async fn enrollments_are_listed_found_labelled_and_shown() {
         assert_eq!(shown["facts"]["product_name"]["value"], "iPhone17,1");
         assert_eq!(shown["facts"]["product_name"]["source"], "authenticate");
         assert!(shown["push"].is_null());
+        assert_eq!(shown["enrollment"]["door"], "link");
+        assert_eq!(shown["enrollment"]["awaiting_configuration"], false);
+        assert_eq!(shown["identities"], json!([]));
+        assert_eq!(shown["escrow"], json!({ "unlock_token": false, "bootstrap_token": false, "archived": 0 }));
+        assert!(shown["account_token"].is_null());
         world.post(&format!("/api/v1/enrollments/{}/push", ids[1]), json!(null)).await.is(202);
         let shown = world.get(&format!("/api/v1/enrollments/{}", ids[1])).await.is(200).json();
         assert!(shown["push"]["due_at"].is_string());
@@ -311,6 +316,45 @@ async fn enrollments_are_listed_found_labelled_and_shown() {
         let kinds: Vec<_> = events["items"].as_array().unwrap().iter().map(|e| e["kind"].clone()).collect();
         assert_eq!(kinds, ["enrollment.unlabelled", "enrollment.labelled"]);
         assert_eq!(events["items"][0]["actor"], "token:test");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn network_users_are_put_listed_and_taken_off_and_their_passwords_shown_to_nobody() {
+    story(async |world| {
+        for round in ["one", "two"] {
+            let path = |name: &str| format!("/api/v1/network-users/{name}{round}");
+            for name in ["ada", "eve", "ada"] {
+                world.put(&path(name), json!({ "password": format!("s3cret {name}") })).await.is(204);
+            }
+            let first = world.get("/api/v1/network-users?limit=1").await.is(200).json();
+            assert_eq!(first["items"][0]["created_by"], "token:test");
+            let next = first["next_cursor"].as_str().unwrap();
+            let rest = world.get(&format!("/api/v1/network-users?cursor={next}")).await.is(200);
+            assert!(!rest.text().contains("s3cret") && !rest.text().contains("digest"));
+            assert_eq!(rest.json()["items"].as_array().unwrap().len(), 1);
+            for wrong in ["a%3Ab", "a%22b", &"x".repeat(300)] {
+                assert_eq!(world.put(&path(wrong), json!({ "password": "p" })).await.is(422).fields(), ["short_name"]);
+            }
+            for wrong in ["", &"x".repeat(257)] {
+                assert_eq!(world.put(&path("bob"), json!({ "password": wrong })).await.is(422).fields(), ["password"]);
+            }
+            let sealed = {
+                let mut tx = world.store().read().await.unwrap();
+                store::network_users::get(&mut tx, &format!("ada{round}")).await.unwrap().unwrap().digest_sealed
+            };
+            let context = format!("network_user.digest_sealed:ada{round}");
+            let digest = world.shared.commands.sealer.open(&context, &sealed).unwrap();
+            assert_eq!(digest.expose().len(), 32, "HA1 of RFC 2617, and no password");
+            for name in ["ada", "eve"] {
+                world.delete(&path(name)).await.is(204);
+                world.delete(&path(name)).await.is(404);
+            }
+        }
+        let events = world.get("/api/v1/events?kind=network_user.").await.is(200);
+        assert!(!events.text().contains("s3cret"));
+        assert_eq!(events.json()["items"].as_array().unwrap().len(), 10);
     })
     .await;
 }
@@ -1062,12 +1106,17 @@ async fn th_11_identities_are_listed_renewed_and_revoked() {
         let path = "/api/v1/identities";
         let shown = world.get(path).await.is(200).json();
         let one = &shown["items"][0];
-        assert_eq!((one["certificate_sha256"].as_str(), one["state"].as_str()), (Some(&*hash.to_string()), Some("live")));
+        assert_eq!(
+            (one["certificate_sha256"].as_str(), one["state"].as_str()),
+            (Some(&*hash.to_string()), Some("live"))
+        );
         assert_eq!(one["enrollment_id"], id.to_string());
         assert!(one["renewal"].is_null());
         assert_eq!(world.get(&format!("{path}?expiring_within_days=30")).await.json()["items"], json!([]));
         assert_eq!(world.get(&format!("{path}?near_end=true")).await.json()["items"], json!([]));
-        for (query, field) in [("state=dead", "state"), ("expiring_within_days=99999", "expiring_within_days"), ("cursor=x", "cursor")] {
+        for (query, field) in
+            [("state=dead", "state"), ("expiring_within_days=99999", "expiring_within_days"), ("cursor=x", "cursor")]
+        {
             assert_eq!(world.get(&format!("{path}?{query}")).await.is(422).fields(), [field]);
         }
 

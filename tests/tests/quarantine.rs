@@ -148,6 +148,16 @@ async fn th_02_a_claim_waits_for_an_operator_and_is_admitted_by_his_word_once() 
             assert_eq!(world.idle(&device).await.status, BAD);
             let shown = operator.get(&path(item, "")).await.is(200).json();
             assert_eq!((&shown["state"], &shown["enrollment_id"]), (&json!("used"), &json!(id.0.to_string())));
+            let detail = operator.get(&format!("/api/v1/enrollments/{}", id.0)).await.is(200).json();
+            let newest = &detail["identities"][0];
+            assert_eq!((&newest["state"], &newest["source"]), (&json!("live"), &json!("scep")), "{detail}");
+            assert_eq!(detail["identities"][1]["state"], "retired");
+            assert_eq!(detail["enrollment"]["door"], "link");
+            assert_eq!(detail["escrow"]["archived"], 1);
+            let path_of = format!("/api/v1/issuance?enrollment_id={}&state=used&flow=link&source=scep", id.0);
+            let records = operator.get(&path_of).await.is(200).json();
+            assert_eq!(records["items"].as_array().unwrap().len(), 2, "{records}");
+            assert_eq!(operator.get("/api/v1/issuance?flow=door").await.is(422).fields(), ["flow"]);
             for verb in ["/approve", "/refuse"] {
                 assert_eq!(operator.post(&path(item, verb), json!(null)).await.is(409).slug(), "conflict");
             }
