@@ -32,7 +32,7 @@ use crate::{Authority, Error};
 /// How long a list is good for; whoever uses it fetches the next one well before.
 const GOOD_FOR: Duration = Duration::from_hours(7 * 24);
 /// How long a list is given out before it is made anew. A revocation shows in it after this time at the latest.
-const KEPT: Duration = Duration::from_mins(5);
+const KEEP: Duration = Duration::from_mins(5);
 
 const CRL_NUMBER: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.20");
 const AUTHORITY_KEY_IDENTIFIER: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.35");
@@ -45,8 +45,11 @@ pub struct Shared {
     store: Store,
     authority: CurrentAuthority,
     clock: Clock,
-    kept: Arc<Mutex<Option<(Timestamp, Vec<u8>)>>>,
+    kept: Arc<Mutex<Option<Kept>>>,
 }
+
+/// A list, and when it was made.
+type Kept = (Timestamp, Vec<u8>);
 
 impl Shared {
     /// Puts it together.
@@ -65,7 +68,7 @@ async fn answer(State(shared): State<Shared>) -> Response {
         Ok(list) => {
             let headers = [
                 (header::CONTENT_TYPE, "application/pkix-crl".to_owned()),
-                (header::CACHE_CONTROL, format!("max-age={}", KEPT.as_secs())),
+                (header::CACHE_CONTROL, format!("max-age={}", KEEP.as_secs())),
             ];
             (headers, list).into_response()
         }
@@ -81,7 +84,7 @@ async fn current(shared: &Shared) -> Result<Vec<u8>, Error> {
     let kept = shared.kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
     if let Some((at, list)) = kept
         && at <= now
-        && now.since(at) < KEPT
+        && now.since(at) < KEEP
     {
         return Ok(list);
     }
@@ -191,7 +194,7 @@ mod tests {
         assert!(store::issuance::revoke(&mut tx, record, NOW).await.unwrap());
         tx.commit().await.unwrap();
         assert!(listed().await.is_empty(), "it is kept for some minutes");
-        clock.advance(KEPT);
+        clock.advance(KEEP);
         assert_eq!(listed().await, [certificate.serial_hex()]);
         clock.advance(Duration::from_hours(366 * 24));
         assert!(listed().await.is_empty(), "what has ended needs no revocation");

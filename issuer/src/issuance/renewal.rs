@@ -84,7 +84,9 @@ pub async fn authorize_renewal(
     };
     store::enrollments::lock(tx, pin.enrollment).await?;
     // Read again under the lock: another message may have retired it meanwhile.
-    let Some(pin) = store::identities::find_by_fingerprint(tx, fingerprint).await?.filter(|pin| pin.is_live()) else {
+    let Some(pin) =
+        store::identities::find_by_fingerprint(tx, fingerprint).await?.filter(store::identities::Identity::is_live)
+    else {
         return Ok(Err(RenewalRefusal::NotCurrent));
     };
     if now < pin.not_before || now > pin.not_after {

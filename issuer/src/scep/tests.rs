@@ -254,6 +254,35 @@ async fn th_31_th_32_every_broken_envelope_has_the_same_answer() {
 }
 
 #[tokio::test]
+async fn th_32_a_client_hears_one_fixed_failure_and_nothing_of_the_inside() {
+    let server = Server::new(Settings::default()).await;
+    let client = Client::new();
+    let (_, challenge) = server.world.open().await;
+    let Answer::Success(unpinned) = server.enroll(&client, challenge.expose()).await else { panic!() };
+    let renewal = Client { message_type: "17", signer: *unpinned, ..Client::new() };
+    let messages = [
+        client.message(server.ra(), Some("guess")),
+        client.message(server.ra(), None),
+        Client { key: Client::new().key, ..Client::new() }.message(server.ra(), Some(challenge.expose())),
+        Client { signer_key: client.signer_key.clone(), ..renewal }.message(server.ra(), None),
+        client.sign(b"no envelope"),
+    ];
+    for message in messages {
+        let got = server.post("/scep?operation=PKIOperation", message).await;
+        assert_eq!(got.status, StatusCode::OK);
+        let text = String::from_utf8_lossy(&got.body);
+        for word in ["challenge", "signer", "pinned", "envelope", "record", "refused"] {
+            assert!(!text.contains(word), "{word}");
+        }
+    }
+    // A fault of ours: no words either.
+    server.world.store.close().await;
+    let message = client.message(server.ra(), Some(challenge.expose()));
+    let got = server.post("/scep?operation=PKIOperation", message).await;
+    assert_eq!((got.status, got.body.len()), (StatusCode::SERVICE_UNAVAILABLE, 0));
+}
+
+#[tokio::test]
 async fn th_33_the_address_and_the_challenge_belong_together() {
     let server = Server::new(Settings::default()).await;
     let (_, challenge) = server.world.open().await;

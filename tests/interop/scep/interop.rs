@@ -87,7 +87,7 @@ impl Server {
             expected_udid: None,
             label: None,
             ttl: Duration::from_mins(30),
-            details: Default::default(),
+            details: issuer::issuance::Details::default(),
         };
         let mut tx = self.store.begin().await.unwrap();
         let (_, challenge) = issuer::issuance::open(&mut tx, &Random::System, self.now(), &wanted).await.unwrap();

@@ -84,7 +84,7 @@ pub(crate) async fn wiped(world: &World, device: &Device) -> Device {
         expected_udid: None,
         label: None,
         ttl: Duration::from_mins(10),
-        details: Default::default(),
+        details: issuer::issuance::Details::default(),
     };
     let mut tx = world.store.begin().await.unwrap();
     let (id, _) = issuer::issuance::open(&mut tx, &Random::System, world.now(), &wanted).await.unwrap();
