@@ -3,7 +3,7 @@
 mod account_world;
 
 use account::Mode;
-use account_world::{Pkce, REDIRECTION, RESULTS, World, story};
+use account_world::{Pkce, REDIRECTION, RESULTS, World, story, story_with_provider};
 use enroll::door::account::{DeviceSignature, Method};
 use http::{Request, StatusCode};
 use mdm_core::enrollment::{Door, EnrollmentKind};
@@ -14,6 +14,7 @@ use simulator::device::{Behaviour, ChannelId, Device};
 use simulator::hardware;
 use simulator::http::Trust;
 use simulator::machine_info::Tampering;
+use simulator::oidc;
 use simulator::record::Record;
 
 const IPHONE: &str = "iPhone17,2";
@@ -156,6 +157,32 @@ async fn simulated_devices_come_in_and_sign_in_again() {
                 assert_eq!(newest.state, "live");
                 assert!(newest.enrollment_id.is_some(), "the new token is the same enrollment's");
             }
+        }
+    })
+    .await;
+}
+
+/// By each method, with a provider in place of codes: the person gives the password to the provider, and to nobody else.
+#[tokio::test]
+async fn a_person_signs_in_at_an_openid_connect_provider() {
+    let ada = oidc::Account::new("ada@example.org", "correct horse");
+    story_with_provider(&ada, |world| async move {
+        for method in [Method::AsWeb, Method::OAuth2] {
+            world.set(Mode::Byod, |door| door.account.method = method).await;
+            let record = Record::new(hardware::find(IPHONE).unwrap(), "18.5", "22F76", method.as_str()).unwrap();
+            let trust = Trust::only(&[]).with_pem(world.authority.pem().unwrap().as_bytes()).unwrap();
+            let device = Device::new(record, trust, Behaviour::default()).unwrap();
+            let mut device = device.built_by(world.factory.clone());
+            let at = Account::new("ada@example.org").discovered_at(&world.server.url(""));
+            let wrong = Person::with_password("ada@example.org", "wrong");
+            device.enroll_account(&at, simulator::account::Mode::Byod, &wrong).await.unwrap_err();
+            let right = Person::with_password("ada@example.org", "correct horse");
+            device.enroll_account(&at, simulator::account::Mode::Byod, &right).await.unwrap();
+            device.session(ChannelId::DEVICE).await.unwrap();
+            let newest = world.tokens("ada@example.org").await.remove(0);
+            assert_eq!((newest.method.as_str(), newest.state.as_str()), (method.as_str(), "live"));
+            assert!(newest.enrollment_id.is_some());
+            world.later(1);
         }
     })
     .await;

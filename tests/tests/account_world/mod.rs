@@ -37,6 +37,7 @@ use simulator::authority::Authority;
 use simulator::hardware;
 use simulator::https::Server;
 use simulator::machine_info::{DeviceCa, MachineInfo, Tampering};
+use simulator::oidc;
 use simulator::record::Record;
 use store::Store;
 use store::account_tokens::{Filter, Row};
@@ -57,8 +58,20 @@ pub(crate) async fn story<F: Future<Output = ()>>(story: impl Fn(World) -> F) {
     mdm_tests::on_both(|store| {
         let story = &story;
         async move {
-            story(World::new(store.clone()).await).await;
-            story(World::new(store).await).await;
+            story(World::new(store.clone(), None).await).await;
+            story(World::new(store, None).await).await;
+        }
+    })
+    .await;
+}
+
+/// The same where people sign in at an OpenID Connect provider that knows this one, in place of invitation codes.
+pub(crate) async fn story_with_provider<F: Future<Output = ()>>(person: &oidc::Account, story: impl Fn(World) -> F) {
+    mdm_tests::on_both(|store| {
+        let story = &story;
+        async move {
+            story(World::new(store.clone(), Some(person)).await).await;
+            story(World::new(store, Some(person)).await).await;
         }
     })
     .await;
@@ -180,6 +193,8 @@ pub(crate) struct World {
     /// Who certifies our TLS.
     pub(crate) authority: Authority,
     pub(crate) server: Server,
+    /// Stops when dropped.
+    _provider: Option<oidc::Provider>,
     app: Router,
     enroll: enroll::Shared,
     seed: String,
@@ -188,7 +203,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    async fn new(store: Store) -> Self {
+    async fn new(store: Store, person: Option<&oidc::Account>) -> Self {
         let (random, clock) = (Random::System, Clock::fixed(Clock::System.now()));
         let authority = Authority::new("Example TLS").unwrap();
         let app: Arc<OnceLock<Router>> = Arc::default();
@@ -210,7 +225,12 @@ impl World {
         let pinned = Certificate::from_der(&factory.certificates().unwrap()[0]).unwrap();
         let authorities = Arc::new(DeviceAuthorities::new(vec![pinned], false).unwrap());
         let public_url: Url = server.url("/").parse().unwrap();
-        let (router, enroll) = router(&store, &clock, &public_url, &ca, authorities).await;
+        let provider = match person {
+            Some(person) => Some(provider(&authority, &public_url, person, &clock).await),
+            None => None,
+        };
+        let (provider, signs_in) = provider.unzip();
+        let (router, enroll) = router(&store, &clock, &public_url, &ca, authorities, signs_in).await;
         assert!(app.set(router.clone()).is_ok());
 
         let mut tx = store.begin().await.unwrap();
@@ -227,7 +247,20 @@ impl World {
         store::push::put_cert(&mut tx, &cert).await.unwrap();
         tx.commit().await.unwrap();
         let seed = random.token();
-        let world = Self { store, clock, random, factory, authority, server, app: router, enroll, seed, ca, ca_key };
+        let world = Self {
+            store,
+            clock,
+            random,
+            factory,
+            authority,
+            server,
+            _provider: provider,
+            app: router,
+            enroll,
+            seed,
+            ca,
+            ca_key,
+        };
         for mode in Mode::ALL {
             world.set(mode, |settings| settings.enabled = false).await;
         }
@@ -545,6 +578,45 @@ fn path_of(url: &str) -> String {
     }
 }
 
+/// A provider with one person, and our side of it.
+async fn provider(
+    authority: &Authority,
+    public_url: &Url,
+    person: &oidc::Account,
+    clock: &Clock,
+) -> (oidc::Provider, signin::Provider) {
+    let settings = oidc::Settings {
+        client_id: "assay".to_owned(),
+        client_secret: None,
+        redirect_uri: public_url.join("sign-in/callback").unwrap().into(),
+        people: vec![person.clone()],
+        algorithm: oidc::Algorithm::Es256,
+        claims_in_id_token: true,
+        now: Some(clock.now().unix_seconds()),
+    };
+    let provider = oidc::Provider::start(authority, settings).await.unwrap();
+    let root = Certificate::from_pem(&authority.pem().unwrap()).unwrap().der().to_vec();
+    let client = outbound::Client::new(&outbound::Settings {
+        roots: outbound::Roots::Only(vec![root]),
+        private_addresses: true,
+        ..outbound::Settings::new("test")
+    });
+    let settings = signin::ProviderSettings {
+        issuer: provider.issuer(),
+        client_id: "assay".to_owned(),
+        client_secret: None,
+        scopes: vec!["email".to_owned()],
+        rules: signin::Rules {
+            account: signin::AccountClaim::Email,
+            domains: vec!["example.org".to_owned()],
+            label_claim: None,
+            labels: Vec::new(),
+        },
+    };
+    let ours = signin::Provider::new(settings, client.unwrap()).unwrap();
+    (provider, ours)
+}
+
 /// All that a device speaks to.
 async fn router(
     store: &Store,
@@ -552,6 +624,7 @@ async fn router(
     public_url: &Url,
     ca: &Certificate,
     authorities: Arc<DeviceAuthorities>,
+    provider: Option<signin::Provider>,
 ) -> (Router, enroll::Shared) {
     let (random, sealer, now) = (Random::System, Sealer::new(&[7; 32]), clock.now());
     let mut tx = store.begin().await.unwrap();
@@ -564,7 +637,7 @@ async fn router(
     let signer = authority.profile_signer().clone();
     let authority = CurrentAuthority::new(authority);
     let mut settings = signin::Settings::new(public_url.clone(), "Example");
-    settings.invitations = true;
+    settings.invitations = provider.is_none();
     (settings.per_ip, settings.codes_per_ip) = (often, often);
     (settings.codes_per_account, settings.codes_together) = (often, often);
     let signin = signin::Context {
@@ -573,7 +646,7 @@ async fn router(
         random: random.clone(),
         sealer: sealer.clone(),
         settings: Arc::new(settings),
-        provider: None,
+        provider,
         limits: Arc::default(),
     };
     let enroll = enroll::Shared {
