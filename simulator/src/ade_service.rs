@@ -49,14 +49,10 @@ pub enum DeviceFault {
 /// A request that came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
-    /// Which server of the portal asked; `None` where it cannot be known.
-    pub portal: Option<String>,
     /// The method and the path, such as `POST /devices/sync`.
     pub what: String,
     /// The status of the answer.
     pub status: u16,
-    /// The JSON body.
-    pub body: Value,
 }
 
 /// The stand-in; it stops when dropped.
@@ -194,11 +190,6 @@ impl AdeService {
     /// The time it goes by, in milliseconds since 1970, instead of the machine's.
     pub fn set_now(&self, ms: i64) {
         lock(&self.state).now_ms = Some(ms);
-    }
-
-    /// Ends every session.
-    pub fn end_sessions(&self) {
-        lock(&self.state).sessions.clear();
     }
 
     /// All requests so far.

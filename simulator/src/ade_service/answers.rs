@@ -43,12 +43,11 @@ struct Answer {
     session: Option<String>,
     retry_after: Option<u64>,
     late: Option<std::time::Duration>,
-    portal: Option<String>,
 }
 
 impl Answer {
     fn new(status: u16, body: Value) -> Self {
-        Self { status, body, session: None, retry_after: None, late: None, portal: None }
+        Self { status, body, session: None, retry_after: None, late: None }
     }
 }
 
@@ -57,12 +56,9 @@ pub(super) async fn answer(state: Arc<Mutex<State>>, request: Request) -> Respon
     let answer = {
         let mut state = lock(&state);
         let answer = judged(&mut state, &request, &body);
-        state.asked.push(Asked {
-            portal: answer.portal.clone(),
-            what: format!("{} {}", request.method(), request.uri().path()),
-            status: answer.status,
-            body,
-        });
+        state
+            .asked
+            .push(Asked { what: format!("{} {}", request.method(), request.uri().path()), status: answer.status });
         answer
     };
     if let Some(late) = answer.late {
@@ -120,7 +116,6 @@ fn judged(state: &mut State, request: &Request, body: &Value) -> Answer {
             answer.session = Some(next);
         }
     }
-    answer.portal = state.known(number).ok().map(|known| known.name.clone());
     answer
 }
 
