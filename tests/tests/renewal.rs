@@ -18,6 +18,7 @@ use proptest::test_runner::TestRunner;
 use renewal::{Reason, State};
 use renewal_world::{Case, DAY, EVENTS, Event, ask, delivered, fetch, row, run, scep};
 use sqlx::Connection;
+use tower::ServiceExt;
 
 const BAD: StatusCode = StatusCode::BAD_REQUEST;
 
@@ -353,6 +354,32 @@ async fn th_09_an_ended_identity_within_its_grace_gets_the_renewal_and_nothing_e
         world.grace(Duration::ZERO);
         world.later(366 * DAY);
         assert_eq!(world.idle(&other).await.status, BAD);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn th_09_a_revoked_identity_is_refused_by_every_server_at_once_and_is_not_renewed() {
+    story(|world| async move {
+        let (device, id) = world.enrolled(1).await;
+        let servers = [world.door_with(checkin::Settings::default()), world.door_with(checkin::Settings::default())];
+        let statuses = async || {
+            let mut statuses = Vec::new();
+            for server in &servers {
+                // Another second, so that nothing but the certificate is the same.
+                world.later(1);
+                let body = checkin_world::plist(&device.idle());
+                let request = world.request("/mdm", None, &body, Proof::Tls(&device));
+                statuses.push(server.clone().oneshot(request).await.unwrap().status());
+            }
+            statuses
+        };
+        assert_eq!(statuses().await, [StatusCode::OK; 2]);
+        world.revoke(&device).await;
+        assert_eq!(statuses().await, [BAD; 2]);
+        world.later(300 * DAY);
+        assert!(!ask(&world, id).await);
+        assert!(store::renewals::get(&mut world.store.read().await.unwrap(), id).await.unwrap().is_none());
     })
     .await;
 }
