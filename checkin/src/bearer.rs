@@ -9,10 +9,13 @@ use account::bearer::Bearer;
 use axum::extract::ConnectInfo;
 use http::header;
 use http::request::Parts;
-use mdm_core::enrollment::{Door as Entrance, UserKey};
+use mdm_core::enrollment::{Door as Entrance, EnrollmentState, UserKey};
+use mdm_core::ids::EnrollmentId;
+use mdm_core::rate::Rate;
 use mdm_core::time::Timestamp;
 use store::Tx;
 use store::enrollments::{self, Enrollment, Glance};
+use store::events::NewEvent;
 
 use crate::Door;
 use crate::reply::DeviceError;
@@ -51,7 +54,9 @@ impl Head {
         match account::bearer::judge(tx, &door.bearer, speaker, self.authorization.as_deref(), now).await? {
             Bearer::NotAsked | Bearer::Good => Ok(()),
             Bearer::Challenge { www_authenticate, why } => {
-                Err(DeviceError::SignInAgain { enrollment: speaker.id, www_authenticate, why })
+                // Of an enrollment that begins with this very message nothing stays.
+                let begun = !matches!(speaker.state, EnrollmentState::Authenticated { at } if at == now);
+                Err(DeviceError::SignInAgain { enrollment: begun.then_some(speaker.id), www_authenticate, why })
             }
         }
     }
@@ -94,4 +99,33 @@ impl Head {
 /// Whether a person's account is what let an enrollment in.
 pub(crate) fn is_account_driven(entrance: Entrance) -> bool {
     matches!(entrance, Entrance::Byod | Entrance::Adde)
+}
+
+/// How often an operator is told that one enrollment was asked to sign in again: its device asks again and again until then.
+const TOLD: Rate = Rate { burst: 1, per_second: 1.0 / 3600.0 };
+
+/// Writes that a person was asked to sign in again, in a transaction of its own: that of the message was given up.
+pub(crate) async fn record(door: &Door, enrollment: Option<EnrollmentId>, why: &'static str) {
+    let now = door.clock.now();
+    // Those that have not begun share one measure.
+    if !door.challenged.take(enrollment.unwrap_or(EnrollmentId(uuid::Uuid::nil())), TOLD, now) {
+        return;
+    }
+    let written = async {
+        let mut tx = door.store.begin().await?;
+        let event = NewEvent {
+            at: now,
+            kind: "account.sign_in_again",
+            enrollment,
+            command: None,
+            actor: "server",
+            summary: "The enrollment's bearer token is not good: its person is asked to sign in again",
+            data: &serde_json::json!({ "why": why }),
+        };
+        store::events::record(&mut tx, &event).await?;
+        tx.commit().await
+    };
+    if let Err(error) = written.await {
+        tracing::warn!(%error, "the sign-in that was asked for could not be written to the event log");
+    }
 }

@@ -144,6 +144,8 @@ struct Door {
     refusals: Buckets<Fingerprint>,
     /// New entries of the quarantine, for each address.
     quarantined: Buckets<IpAddr>,
+    /// Enrollments whose person was asked to sign in again, as events.
+    challenged: Buckets<EnrollmentId>,
     /// Answers to digest challenges, for each Mac.
     answers: Buckets<EnrollmentId>,
     /// Bodies beyond the size of a check-in that may be held at a time.
@@ -167,6 +169,7 @@ pub fn router(shared: Shared) -> Router {
         chains: VerifiedChains::default(),
         refusals: Buckets::default(),
         quarantined: Buckets::default(),
+        challenged: Buckets::default(),
         answers: Buckets::default(),
         large_bodies: Semaphore::new(LARGE_BODIES),
     });
@@ -198,6 +201,9 @@ async fn respond(door: &Door, request: Request, url: Url) -> Response {
             error.log();
             if let DeviceError::Identity(IdentityError::NotValid { fingerprint, .. }) = error {
                 authorize::record_not_valid(door, fingerprint).await;
+            }
+            if let DeviceError::SignInAgain { enrollment, why, .. } = error {
+                bearer::record(door, enrollment, why).await;
             }
             reply::error(&error, &door.random)
         }

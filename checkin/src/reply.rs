@@ -52,8 +52,8 @@ pub(crate) enum DeviceError {
     /// The bearer token of an account-driven enrollment is missing or not good any more.
     #[error("the person must sign in again: {why}")]
     SignInAgain {
-        /// Whose.
-        enrollment: EnrollmentId,
+        /// Whose; absent where the enrollment has not begun.
+        enrollment: Option<EnrollmentId>,
         /// The challenge.
         www_authenticate: String,
         /// What is wrong with the token.

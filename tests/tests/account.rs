@@ -345,6 +345,10 @@ async fn th_54_the_token_of_another_enrollment_or_person_opens_nothing() {
         // Nothing has changed for either.
         assert_eq!(world.idle(&device, "", Some(&ada_token)).await.status, StatusCode::OK);
         assert_eq!(world.idle(&second, "", Some(&second_token)).await.status, StatusCode::OK);
+        let filter = store::events::Filter { enrollment: None, kind: Some("account.sign_in_again".into()) };
+        let told = store::events::newest(&mut world.store.read().await.unwrap(), &filter, None, 100).await.unwrap();
+        assert!(!told.is_empty(), "an operator hears of it");
+        assert!(told.iter().all(|event| event.enrollment_id.is_some() && event.data.contains("why")));
     })
     .await;
 }
@@ -556,6 +560,116 @@ async fn th_54_a_refresh_token_is_good_once() {
         let (_, loose) = pair(&world.exchange(mode, &code, None).await);
         world.later(3600);
         assert_eq!(world.refresh(mode, &loose).await.json()["error"], "invalid_grant");
+    })
+    .await;
+}
+
+/// A revocation is not outrun: whichever comes first, nothing of the family is good afterwards.
+#[tokio::test]
+async fn th_54_a_refresh_at_the_moment_of_a_revocation_gives_nothing_that_lasts() {
+    story(|world| async move {
+        let mode = Mode::Byod;
+        world.set(mode, |door| door.account.method = Method::OAuth2).await;
+        for _ in 0..8 {
+            let account = world.account("ada");
+            let code = world.code(mode, &world.invite(&account, mode).await, None).await;
+            let given = world.exchange(mode, &code, None).await.json();
+            let refresh = given["refresh_token"].as_str().unwrap();
+            tokio::join!(world.refresh(mode, refresh), world.revoke(&account));
+            let tokens = world.tokens(&account).await;
+            assert!(tokens.iter().all(|token| token.state == "revoked"), "{tokens:?}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn th_54_a_code_shown_twice_at_once_gives_nothing_that_lasts() {
+    story(|world| async move {
+        let mode = Mode::Byod;
+        world.set(mode, |door| door.account.method = Method::OAuth2).await;
+        for _ in 0..8 {
+            let account = world.account("ada");
+            let code = world.code(mode, &world.invite(&account, mode).await, None).await;
+            let (one, two) = tokio::join!(world.exchange(mode, &code, None), world.exchange(mode, &code, None));
+            let good = [one.status, two.status].into_iter().filter(|status| *status == StatusCode::OK).count();
+            assert_eq!(good, 1);
+            assert_eq!(world.tokens(&account).await[0].state, "revoked", "it was taken back");
+        }
+    })
+    .await;
+}
+
+/// A device refreshes while its `Authenticate` is under way: what it got belongs to the enrollment too.
+#[tokio::test]
+async fn a_token_refreshed_during_authenticate_is_the_enrollments() {
+    story(|world| async move {
+        let mode = Mode::Byod;
+        world.set(mode, |door| door.account.method = Method::OAuth2).await;
+        for _ in 0..6 {
+            let account = world.account("ada");
+            let code = world.code(mode, &world.invite(&account, mode).await, None).await;
+            let given = world.exchange(mode, &code, None).await.json();
+            let text = |name: &str| given[name].as_str().unwrap();
+            let body = world.machine_info(mode, IPHONE, &Tampering::None);
+            let profile = world.ask(mode, &body, Some(text("access_token"))).await.profile();
+            let device = world.device(mode, IPHONE, &profile).await;
+            let (admitted, refreshed) = tokio::join!(
+                world.authenticate(&device, Some(text("access_token"))),
+                world.refresh(mode, text("refresh_token"))
+            );
+            assert_eq!((admitted.status, refreshed.status), (StatusCode::OK, StatusCode::OK));
+            let enrollment = Some(world.enrollment(&device).await.id.0);
+            let tokens = world.tokens(&account).await;
+            assert_eq!(tokens.len(), 2);
+            assert!(tokens.iter().all(|token| token.enrollment_id == enrollment), "{tokens:?}");
+            let newest = refreshed.json()["access_token"].as_str().unwrap().to_owned();
+            assert_eq!(world.token_update(&device, "", Some(&newest)).await.status, StatusCode::OK);
+        }
+    })
+    .await;
+}
+
+/// Nobody begins to sign in at a closed door, but whoever came in before may sign in again.
+#[tokio::test]
+async fn a_closed_door_lets_those_who_are_in_sign_in_again() {
+    story(|world| async move {
+        let close = async || world.set(Mode::Adde, |door| door.enabled = false).await;
+        world.end_all().await;
+        let account = world.account("ada");
+        let code = world.invite(&account, Mode::Adde).await;
+        assert_eq!(world.browse("/account/adde/sign-in", &code).await.status, StatusCode::FORBIDDEN);
+        assert!(world.tokens(&account).await.is_empty());
+
+        world.set(Mode::Adde, |_| {}).await;
+        let token = world.web_token(Mode::Adde, &code).await;
+        let device = world.enroll(Mode::Adde, IPHONE, &token).await;
+        close().await;
+        world.later(1);
+        world.revoke(&account).await;
+        assert_eq!(world.idle(&device, "", Some(&token)).await.status, StatusCode::UNAUTHORIZED);
+        let again = world.web_token(Mode::Adde, &code).await;
+        assert_eq!(world.idle(&device, "", Some(&again)).await.status, StatusCode::OK);
+        // It is nothing for a new device.
+        let body = world.machine_info(Mode::Adde, IPHONE, &Tampering::None);
+        let unused = world.web_token(Mode::Adde, &code).await;
+        assert_eq!(world.ask(Mode::Adde, &body, Some(&unused)).await.status, StatusCode::FORBIDDEN);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn th_55_the_token_endpoint_has_a_limit_of_its_own() {
+    story(|world| async move {
+        world.set(Mode::Byod, |door| door.account.method = Method::OAuth2).await;
+        for _ in 0..200 {
+            assert_eq!(world.refresh(Mode::Byod, "made-up").await.status, StatusCode::BAD_REQUEST);
+        }
+        assert_eq!(world.refresh(Mode::Byod, "made-up").await.status, StatusCode::TOO_MANY_REQUESTS);
+        // Strangers do not fill the database.
+        assert!(world.refusals().await.len() <= 100);
+        let body = world.machine_info(Mode::Byod, IPHONE, &Tampering::None);
+        assert_eq!(world.ask(Mode::Byod, &body, None).await.status, StatusCode::UNAUTHORIZED);
     })
     .await;
 }
