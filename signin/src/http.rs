@@ -251,6 +251,8 @@ async fn no(ctx: &Context, headers: &HeaderMap, id: Option<Uuid>, error: Error) 
                 _ => (StatusCode::FORBIDDEN, page::refused(&ctx.settings)).into_response(),
             }
         }
+        // Anybody may ask for it; begin has told the door before.
+        Error::NotConfigured => (StatusCode::NOT_FOUND, page::refused(&ctx.settings)).into_response(),
         other => {
             tracing::error!(error = %other, "nobody can sign in");
             let mut response = (StatusCode::SERVICE_UNAVAILABLE, page::failed(&ctx.settings)).into_response();
