@@ -26,6 +26,7 @@ use tokio::task::JoinSet;
 use crate::config::{Config, ExternalMatch, PushClient, ServerKind, Sha1};
 use crate::listen::{self, Limits, Listener, ServerCertificate, TrustedProxies};
 use crate::trust::{self, Setup, Switch, Watch};
+use crate::tasks::Workers;
 use crate::{health, seal, tasks, telemetry, tls};
 
 /// The opened server: database, keys and contexts, not listening yet.
@@ -94,7 +95,7 @@ impl App {
         let authority =
             issuer::Authority::load_or_create(&mut tx, &sealer, &random, now, &authority_settings(config)?).await?;
         let mut setup = Setup::read(config)?;
-        let (certificate, held_back) = server_certificate(config, &mut setup, &mut tx, &sealer, &random, now).await?;
+        let (certificate, held_back) = trust::served(config, &mut setup, &mut tx, &sealer, &random, now).await?;
         tx.commit().await?;
         let anchors = setup.given();
         let watch = Watch::new(setup, store.clone(), clock.clone(), certificate.clone());
@@ -163,8 +164,9 @@ impl App {
         let seen = checkin::LastSeen::default();
         let guard = Arc::new(api::Guard::default());
         let mut work = JoinSet::new();
-        tasks::spawn(&mut work, &self, &seen, &guard, self.pusher()?, self.renewal()?, self.ade()?, &stopping);
-        if let (Some(certificate), Some(files)) = (&self.certificate, tls_files(&self.config)) {
+        let workers = Workers { pusher: self.pusher()?, renewal: self.renewal()?, automated: self.ade()? };
+        tasks::spawn(&mut work, &self, &seen, &guard, workers, &stopping);
+        if let (Some(certificate), Some(files)) = (&self.certificate, tls::Files::of(&self.config)) {
             let switch = Switch {
                 certificate: Arc::clone(certificate),
                 files,
@@ -391,42 +393,6 @@ fn profile_signer(config: &Config) -> Result<Option<ProfileSigner>> {
     let mut chain = identity.certificates()?.into_iter();
     let leaf = chain.next().context("profile_signing.certificate_file holds no certificate")?;
     Ok(Some(ProfileSigner::new(identity.key, leaf, chain.collect())?))
-}
-
-/// The files of the configured TLS certificate and its key.
-fn tls_files(config: &Config) -> Option<tls::Files> {
-    let (certificate, key) = config.tls.certificate_file.clone().zip(config.tls.key_file.clone())?;
-    Some(tls::Files { certificate, key })
-}
-
-/// The device listener's certificate – configured, or made by the server itself – and how many devices the files' chain would
-/// lose, where it is held back for that. The CA of a certificate of the server's own making becomes an anchor.
-async fn server_certificate(
-    config: &Config,
-    setup: &mut Setup,
-    tx: &mut store::Tx,
-    sealer: &Sealer,
-    random: &Random,
-    now: mdm_core::time::Timestamp,
-) -> Result<(Option<Arc<ServerCertificate>>, Option<trust::facts::Lost>)> {
-    if config.tls.off {
-        return Ok((None, None));
-    }
-    if let Some(files) = tls_files(config) {
-        let read = files.read().map(|(chain, key)| trust::Pair { chain, key });
-        let (pair, held_back) = trust::at_start(tx, sealer, setup, read, now).await?;
-        trust::keep(tx, sealer, random, &pair, now).await?;
-        return Ok((Some(Arc::new(ServerCertificate::from_pem(&pair.chain, &pair.key)?)), held_back));
-    }
-    let host = config.public_url.host_str().context("public_url has no host")?.trim_matches(['[', ']']);
-    let made = issuer::server::load_or_create(tx, sealer, random, now, host).await?;
-    tracing::warn!(
-        "no TLS certificate is configured: the server uses one of its own CA, which devices do not trust by themselves"
-    );
-    let chain = format!("{}{}", made.certificate.to_pem(), made.ca.to_pem());
-    let key = made.key.to_pkcs8_pem()?;
-    setup.anchors.push(made.ca);
-    Ok((Some(Arc::new(ServerCertificate::from_pem(chain.as_bytes(), key.expose().as_bytes())?)), None))
 }
 
 /// Where the `direct` APNs client connects.

@@ -6,6 +6,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use mdm_core::certificate::{Certificate, pem_chain};
 use mdm_core::crypto::key::PrivateKey;
 
+use crate::config::Config;
+
 /// A certificate chain, leaf first, and its key.
 #[derive(Debug)]
 pub struct TlsIdentity {
@@ -32,6 +34,12 @@ pub struct Files {
 }
 
 impl Files {
+    /// The configured ones.
+    pub fn of(config: &Config) -> Option<Self> {
+        let (certificate, key) = config.tls.certificate_file.clone().zip(config.tls.key_file.clone())?;
+        Some(Self { certificate, key })
+    }
+
     /// Both files' contents, after a check that they belong together.
     pub fn read(&self) -> Result<(Vec<u8>, Vec<u8>)> {
         files(&self.certificate, &self.key)?;

@@ -10,6 +10,7 @@ mod kept;
 pub mod path;
 mod probe;
 mod rotation;
+mod served;
 mod switch;
 mod watch;
 
@@ -19,8 +20,8 @@ use serde::{Serialize, Serializer};
 
 pub use self::examine::examine;
 pub use self::facts::Facts;
-pub(crate) use self::kept::{Pair, at_start, keep};
 pub(crate) use self::rotation::renew_profiles;
+pub(crate) use self::served::served;
 pub(crate) use self::switch::{Switch, reload};
 pub use self::watch::{Setup, Watch};
 

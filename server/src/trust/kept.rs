@@ -24,20 +24,20 @@ fn context() -> String {
 
 /// A chain and its key, PEM.
 #[derive(Clone)]
-pub(crate) struct Pair {
-    pub(crate) chain: Vec<u8>,
-    pub(crate) key: Vec<u8>,
+pub(super) struct Pair {
+    pub(super) chain: Vec<u8>,
+    pub(super) key: Vec<u8>,
 }
 
 impl Pair {
     /// The chain, parsed.
-    pub(crate) fn certificates(&self) -> Result<Vec<Certificate>> {
+    pub(super) fn certificates(&self) -> Result<Vec<Certificate>> {
         pem_chain(&String::from_utf8_lossy(&self.chain)).map_err(|e| anyhow!("the TLS certificate: {e}"))
     }
 }
 
 /// Keeps this pair as the one that is served.
-pub(crate) async fn keep(tx: &mut Tx, sealer: &Sealer, random: &Random, pair: &Pair, now: Timestamp) -> Result<()> {
+pub(super) async fn keep(tx: &mut Tx, sealer: &Sealer, random: &Random, pair: &Pair, now: Timestamp) -> Result<()> {
     let leaf = pair.certificates()?.into_iter().next().context("the chain is empty")?;
     let before = store::keys::get(tx, NAME).await?;
     if before.as_ref().is_some_and(|row| row.chain == pair.chain) {
@@ -75,7 +75,7 @@ pub(super) fn lasts(chain: &[Certificate], now: Timestamp) -> bool {
 
 /// Which pair to serve at the start: the one of the files, unless they cannot be used, or enrolled devices would not accept
 /// it and the kept one is better for them. Then also how many would be lost.
-pub(crate) async fn at_start(
+pub(super) async fn at_start(
     tx: &mut Tx,
     sealer: &Sealer,
     setup: &Setup,
