@@ -102,7 +102,12 @@ async fn by_code(
 ) -> Result<Granted, Error> {
     let now = maker.now;
     let refused = |why, row| Ok(Granted::Refused(ErrorCode::InvalidGrant, why, row));
-    let Some(row) = account_tokens::find_by_code(tx, hash(code.expose())).await? else {
+    let hash = hash(code.expose());
+    // Once to know whose lock it is, and again under it: whoever shows the code at the same time comes after us, or before.
+    if let Some(row) = account_tokens::find_by_code(tx, hash).await? {
+        account_tokens::lock(tx, row.id).await?;
+    }
+    let Some(row) = account_tokens::find_by_code(tx, hash).await? else {
         return refused("code_unknown", None);
     };
     if row.state != "code" {
@@ -133,7 +138,11 @@ async fn by_code(
 async fn by_refresh(tx: &mut Tx, maker: &Maker<'_>, mode: Mode, token: &Secret<String>) -> Result<Granted, Error> {
     let now = maker.now;
     let refused = |why, row| Ok(Granted::Refused(ErrorCode::InvalidGrant, why, Some(Box::new(row))));
-    let Some(row) = account_tokens::find_by_refresh(tx, hash(token.expose())).await? else {
+    let hash = hash(token.expose());
+    if let Some(row) = account_tokens::find_by_refresh(tx, hash).await? {
+        account_tokens::lock(tx, row.id).await?;
+    }
+    let Some(row) = account_tokens::find_by_refresh(tx, hash).await? else {
         return Ok(Granted::Refused(ErrorCode::InvalidGrant, "refresh_unknown", None));
     };
     if row.mode != mode.as_str() {

@@ -1,12 +1,13 @@
 //! The routes of account-driven enrollment, for the device listener: service discovery, the device's two requests for its profile,
 //! the person's pages, and the token endpoint.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, RawQuery, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, RawQuery, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use axum::middleware;
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -16,7 +17,7 @@ use enroll::http::PROFILE_TYPE;
 use enroll::{DeviceFacts, Shared, Visitor};
 use mdm_core::crypto::machine_info::{self, MachineInfo};
 use mdm_core::ids::Label;
-use mdm_core::rate::{Buckets, Rate};
+use mdm_core::rate::{Buckets, Rate, network};
 use mdm_core::time::Timestamp;
 use serde_json::json;
 use store::account_tokens::{self, Row};
@@ -34,16 +35,30 @@ const BODY_LIMIT: usize = 64 * 1024;
 /// How often the devices of one account may ask for a profile (TH-55).
 const PROFILES_PER_ACCOUNT: Rate = Rate { burst: 20, per_second: 1.0 / 60.0 };
 
+/// How often one address may ask for tokens. A code or refresh token has 256 bits: this is against noise, not against guessing.
+const TOKENS_PER_ADDRESS: Rate = Rate { burst: 200, per_second: 5.0 };
+
 /// What the routes need, and what is remembered between requests.
 #[derive(Debug)]
 pub(crate) struct Door {
     pub(crate) shared: Shared,
     written: Written,
     profiles: Buckets<String>,
+    tokens: Buckets<IpAddr>,
 }
 
 impl Door {
-    /// The settings of a mode's door. Whether it is open is not looked at: whoever is enrolled may sign in again.
+    /// The settings of a mode's door, for whoever wants to sign in: at an open door anybody, at a closed one those who are enrolled and
+    /// must sign in again. `None`: nobody.
+    pub(crate) async fn sign_in_settings(&self, mode: Mode) -> Result<Option<Account>, Error> {
+        enroll::trust::account_driven(&self.shared.settings)?;
+        let mut tx = self.shared.store.read().await?;
+        let settings = door::load(&mut tx, mode.door()).await?;
+        let anybody = settings.enabled || account_tokens::is_mode_in_use(&mut tx, mode.as_str()).await?;
+        Ok(anybody.then_some(settings.account))
+    }
+
+    /// The settings of a mode's door, open or not: tokens are refreshed as long as an enrollment goes on.
     pub(crate) async fn account_settings(&self, mode: Mode) -> Result<Account, Error> {
         enroll::trust::account_driven(&self.shared.settings)?;
         Ok(door::load(&mut self.shared.store.read().await?, mode.door()).await?.account)
@@ -57,18 +72,38 @@ impl Door {
 /// The routes `/.well-known/com.apple.remotemanagement` and below `/account`, for the device listener. Expects
 /// `ConnectInfo<SocketAddr>` with the client's own address on each request; without it all clients share one limit.
 pub fn router(shared: Shared) -> Router {
-    let door = Arc::new(Door { shared: shared.clone(), written: Written::default(), profiles: Buckets::default() });
-    Router::new()
+    let door = Arc::new(Door {
+        shared: shared.clone(),
+        written: Written::default(),
+        profiles: Buckets::default(),
+        tokens: Buckets::default(),
+    });
+    let tokens = Router::new()
+        .route("/account/{mode}/token", post(token))
+        .layer(middleware::from_fn_with_state(Arc::clone(&door), limit_tokens));
+    let pages = Router::new()
         .route("/.well-known/com.apple.remotemanagement", get(discover))
         .route("/account/{mode}", post(profile))
         .route("/account/{mode}/sign-in", get(sign_in::as_web))
         .route("/account/{mode}/authorize", get(sign_in::authorize))
         .route("/account/{mode}/signed-in", get(sign_in::signed_in))
-        .route("/account/{mode}/token", post(token))
+        .layer(middleware::from_fn_with_state(shared, enroll::http::limit));
+    pages
+        .merge(tokens)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .with_state(door)
-        .layer(middleware::from_fn_with_state(shared, enroll::http::limit))
         .layer(middleware::map_response(enroll::http::safe_headers))
+        .with_state(door)
+}
+
+/// The token endpoint has a limit of its own: the devices behind one address all refresh there, and people who type must not be in
+/// their way.
+async fn limit_tokens(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
+    let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|client| client.0.ip());
+    let key = network(address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
+    if door.tokens.take(key, TOKENS_PER_ADDRESS, door.shared.clock.now()) {
+        return next.run(request).await;
+    }
+    (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, "10")]).into_response()
 }
 
 async fn discover(State(door): State<Arc<Door>>, RawQuery(query): RawQuery) -> Response {

@@ -50,9 +50,12 @@ pub(crate) async fn as_web(
     let hint = form_urlencoded::parse(query.as_bytes())
         .find(|(name, value)| name == "user-identifier" && value.len() <= 320)
         .map(|(_, value)| value.into_owned());
-    match door.account_settings(mode).await {
-        Ok(settings) if settings.method == Method::AsWeb => begin(&door, mode, &Subject::AsWeb, hint.as_deref()).await,
-        Ok(_) => no_such_page(&door),
+    match door.sign_in_settings(mode).await {
+        Ok(Some(settings)) if settings.method == Method::AsWeb => {
+            begin(&door, mode, &Subject::AsWeb, hint.as_deref()).await
+        }
+        Ok(Some(_)) => no_such_page(&door),
+        Ok(None) => closed(&door, mode).await,
         Err(error) => failed(&door, &error),
     }
 }
@@ -64,9 +67,10 @@ pub(crate) async fn authorize(
     RawQuery(query): RawQuery,
 ) -> Response {
     let Some(mode) = Mode::from_text(&mode) else { return no_such_page(&door) };
-    let settings = match door.account_settings(mode).await {
-        Ok(settings) if settings.method == Method::OAuth2 => settings,
-        Ok(_) => return no_such_page(&door),
+    let settings = match door.sign_in_settings(mode).await {
+        Ok(Some(settings)) if settings.method == Method::OAuth2 => settings,
+        Ok(Some(_)) => return no_such_page(&door),
+        Ok(None) => return closed(&door, mode).await,
         Err(error) => return failed(&door, &error),
     };
     match oauth2::authorization(&query.unwrap_or_default(), &settings) {
@@ -82,6 +86,11 @@ pub(crate) async fn authorize(
             to_device(&oauth2::redirect(&[("error", code.as_str())], state.as_deref()))
         }
     }
+}
+
+async fn closed(door: &Door, mode: Mode) -> Response {
+    door.refuse(Refusal::new(mode, "sign_in", "door_closed")).await;
+    page(door, StatusCode::FORBIDDEN, "Not possible here", "This way to enroll a device is closed.")
 }
 
 async fn begin(door: &Door, mode: Mode, subject: &Subject, hint: Option<&str>) -> Response {

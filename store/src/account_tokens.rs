@@ -101,11 +101,15 @@ pub async fn get(tx: &mut Tx, id: Uuid) -> Result<Option<Row>> {
     Ok(run!(tx, c => sqlx::query_as(GET).bind(id).fetch_optional(c).await)?)
 }
 
-/// Takes the lock under which a token is used: one profile at a time. On SQLite the write transaction is that lock.
+/// Takes the lock of a token's family: whatever gives one of its tokens out, binds or revokes it is done one after the other. What
+/// was read before is to be read again. On SQLite the write transaction is that lock.
 pub async fn lock(tx: &mut Tx, id: Uuid) -> Result<()> {
-    const LOCK: &str = "SELECT 1 FROM account_token WHERE id = $1 FOR UPDATE";
+    const FAMILY: &str =
+        "SELECT 1 FROM sign_in WHERE id = (SELECT t.sign_in_id FROM account_token t WHERE t.id = $1) FOR UPDATE";
+    const TOKEN: &str = "SELECT 1 FROM account_token WHERE id = $1 FOR UPDATE";
     if tx.dialect() == Dialect::Postgres {
-        run!(tx, c => sqlx::query(LOCK).bind(id).execute(c).await.map(drop))?;
+        run!(tx, c => sqlx::query(FAMILY).bind(id).execute(c).await.map(drop))?;
+        run!(tx, c => sqlx::query(TOKEN).bind(id).execute(c).await.map(drop))?;
     }
     Ok(())
 }
@@ -166,6 +170,7 @@ pub async fn live_of(tx: &mut Tx, sign_in: Uuid) -> Result<Option<Row>> {
 pub async fn revoke(tx: &mut Tx, id: Uuid, now: Timestamp) -> Result<u64> {
     const REVOKE: &str = "UPDATE account_token SET state = 'revoked', revoked_at = $2 WHERE state <> 'revoked' AND (id = $1 \
         OR sign_in_id = (SELECT t.sign_in_id FROM account_token t WHERE t.id = $1))";
+    lock(tx, id).await?;
     Ok(run!(tx, c => sqlx::query(REVOKE).bind(id).bind(now.0).execute(c).await.map(|r| r.rows_affected()))?)
 }
 
@@ -173,6 +178,12 @@ pub async fn revoke(tx: &mut Tx, id: Uuid, now: Timestamp) -> Result<u64> {
 pub async fn revoke_account(tx: &mut Tx, account: &str, now: Timestamp) -> Result<u64> {
     const REVOKE: &str = "UPDATE account_token SET state = 'revoked', revoked_at = $2 \
         WHERE LOWER(managed_apple_account) = LOWER($1) AND state <> 'revoked'";
+    // In one order, so that two of these never wait for each other.
+    const FAMILIES: &str = "SELECT 1 FROM sign_in WHERE id IN (SELECT t.sign_in_id FROM account_token t \
+        WHERE LOWER(t.managed_apple_account) = LOWER($1)) ORDER BY id FOR UPDATE";
+    if tx.dialect() == Dialect::Postgres {
+        run!(tx, c => sqlx::query(FAMILIES).bind(account).execute(c).await.map(drop))?;
+    }
     Ok(run!(tx, c => sqlx::query(REVOKE).bind(account).bind(now.0).execute(c).await.map(|r| r.rows_affected()))?)
 }
 
@@ -188,6 +199,7 @@ pub async fn bind(tx: &mut Tx, token: Uuid, enrollment: EnrollmentId, now: Times
         WHERE enrollment_id = $2 AND state = 'live' AND id <> $1 \
         AND (sign_in_id IS NULL OR sign_in_id NOT IN \
             (SELECT t.sign_in_id FROM account_token t WHERE t.id = $1 AND t.sign_in_id IS NOT NULL))";
+    lock(tx, token).await?;
     let rows =
         run!(tx, c => sqlx::query(BIND).bind(token).bind(enrollment.0).execute(c).await.map(|r| r.rows_affected()))?;
     if rows == 0 {
@@ -239,4 +251,22 @@ pub async fn delete_unbound(tx: &mut Tx, before: Timestamp, limit: i64) -> Resul
     const DELETE: &str = "DELETE FROM account_token WHERE id IN \
         (SELECT t.id FROM account_token t WHERE t.enrollment_id IS NULL AND t.created_at < $1 LIMIT $2)";
     Ok(run!(tx, c => sqlx::query(DELETE).bind(before.0).bind(limit).execute(c).await.map(|r| r.rows_affected()))?)
+}
+
+/// Deletes tokens that ended before `before` while their enrollment goes on with a newer one, and all tokens of enrollments that
+/// ended before it, `limit` at a time; says how many. The newest token of an enrollment that goes on stays, however it ended: by
+/// it is known that one is to be asked for.
+pub async fn delete_ended(tx: &mut Tx, before: Timestamp, limit: i64) -> Result<u64> {
+    const DELETE: &str = "DELETE FROM account_token WHERE id IN (SELECT t.id FROM account_token t \
+        JOIN enrollment e ON e.id = t.enrollment_id \
+        WHERE (e.state = 'unenrolled' AND e.state_at < $1) OR (t.state IN ('replaced', 'revoked') AND t.revoked_at < $1 \
+        AND EXISTS (SELECT 1 FROM account_token n WHERE n.enrollment_id = t.enrollment_id AND n.id > t.id)) LIMIT $2)";
+    Ok(run!(tx, c => sqlx::query(DELETE).bind(before.0).bind(limit).execute(c).await.map(|r| r.rows_affected()))?)
+}
+
+/// Whether an enrollment of this mode has not ended: its person may have to sign in again, though the door is closed.
+pub async fn is_mode_in_use(tx: &mut Tx, mode: &str) -> Result<bool> {
+    const ANY: &str = "SELECT id FROM enrollment WHERE door = $1 AND state <> 'unenrolled' LIMIT 1";
+    let row: Option<(Uuid,)> = run!(tx, c => sqlx::query_as(ANY).bind(mode).fetch_optional(c).await)?;
+    Ok(row.is_some())
 }

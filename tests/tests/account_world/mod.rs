@@ -26,7 +26,7 @@ use mdm_core::crypto::key::{PrivateKey, PublicKey};
 use mdm_core::crypto::machine_info::DeviceAuthorities;
 use mdm_core::crypto::seal::Sealer;
 use mdm_core::crypto::trust::Trust;
-use mdm_core::enrollment::{DeviceKey, EnrollmentKind};
+use mdm_core::enrollment::{DeviceKey, EnrollmentKind, EnrollmentState, UnenrolledWhy};
 use mdm_core::plist::{Dictionary, Limits, Value, decode_dictionary};
 use mdm_core::random::Random;
 use mdm_core::rate::Rate;
@@ -547,6 +547,17 @@ impl World {
     pub(crate) async fn revoke(&self, account: &str) {
         let mut tx = self.store.begin().await.unwrap();
         store::account_tokens::revoke_account(&mut tx, account, self.now()).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    /// Ends what an earlier telling of the story has left enrolled.
+    pub(crate) async fn end_all(&self) {
+        let mut tx = self.store.begin().await.unwrap();
+        let over = EnrollmentState::Unenrolled { at: self.now(), why: UnenrolledWhy::Removed };
+        let filter = store::listing::Enrollments::default();
+        for enrollment in store::listing::enrollments(&mut tx, &filter, None, 500).await.unwrap() {
+            store::enrollments::end(&mut tx, enrollment.id, over).await.unwrap();
+        }
         tx.commit().await.unwrap();
     }
 

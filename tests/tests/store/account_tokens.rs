@@ -1,3 +1,4 @@
+use mdm_core::enrollment::{Door, EnrollmentState, UnenrolledWhy};
 use mdm_core::random::Random;
 use store::Tx;
 use store::account_tokens::{self, Filter, Given, Row};
@@ -147,6 +148,62 @@ async fn tokens_are_listed_used_revoked_and_forgotten() {
         assert!(account_tokens::get(&mut tx, bound.id).await.unwrap().is_some());
         // Its sign-in may go then too.
         assert!(sign_ins::get(&mut tx, loose.sign_in_id.unwrap()).await.unwrap().is_some());
+        tx.commit().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn ended_tokens_are_deleted_but_not_the_last_of_an_enrollment() {
+    twice(|store| async move {
+        let mut tx = store.begin().await.unwrap();
+        let (lives, ended) = (authenticated(&mut tx).await, authenticated(&mut tx).await);
+        let tokens = [row(sign_in(&mut tx).await, 0), row(sign_in(&mut tx).await, 1), row(sign_in(&mut tx).await, 2)];
+        for token in &tokens {
+            account_tokens::insert(&mut tx, token).await.unwrap();
+        }
+        let [first, second, third] = tokens.map(|token| token.id);
+        assert!(account_tokens::bind(&mut tx, first, lives, at(10)).await.unwrap());
+        assert!(account_tokens::bind(&mut tx, second, lives, at(11)).await.unwrap(), "replaces the first");
+        account_tokens::revoke(&mut tx, second, at(12)).await.unwrap();
+        assert!(account_tokens::bind(&mut tx, third, ended, at(10)).await.unwrap());
+        let over = EnrollmentState::Unenrolled { at: at(20), why: UnenrolledWhy::CheckOut };
+        store::enrollments::end(&mut tx, ended, over).await.unwrap();
+
+        account_tokens::delete_ended(&mut tx, at(11), 1000).await.unwrap();
+        assert!(account_tokens::get(&mut tx, first).await.unwrap().is_some(), "too soon");
+        account_tokens::delete_ended(&mut tx, at(20), 1000).await.unwrap();
+        assert!(account_tokens::get(&mut tx, first).await.unwrap().is_none());
+        assert!(account_tokens::get(&mut tx, third).await.unwrap().is_some(), "too soon");
+        account_tokens::delete_ended(&mut tx, at(21), 1000).await.unwrap();
+        assert!(account_tokens::get(&mut tx, third).await.unwrap().is_none());
+        assert!(
+            account_tokens::was_bound(&mut tx, lives).await.unwrap(),
+            "the last one tells that one is to be asked for"
+        );
+        tx.commit().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_mode_is_in_use_while_an_enrollment_of_it_goes_on() {
+    twice(|store| async move {
+        let mut tx = store.begin().await.unwrap();
+        let before = account_tokens::is_mode_in_use(&mut tx, "adde").await.unwrap();
+        assert!(!before, "each story ends its enrollment");
+        let id = authenticated(&mut tx).await;
+        let entered = store::enrollments::Entered {
+            door: Door::Adde,
+            managed_apple_account: Some("ada@example.org"),
+            server_url: None,
+            anchors: None,
+        };
+        store::enrollments::entered(&mut tx, id, &entered).await.unwrap();
+        assert!(account_tokens::is_mode_in_use(&mut tx, "adde").await.unwrap());
+        let over = EnrollmentState::Unenrolled { at: at(20), why: UnenrolledWhy::CheckOut };
+        store::enrollments::end(&mut tx, id, over).await.unwrap();
+        assert!(!account_tokens::is_mode_in_use(&mut tx, "adde").await.unwrap());
         tx.commit().await.unwrap();
     })
     .await;
