@@ -66,7 +66,8 @@ pub(crate) async fn authorize(
 }
 
 /// Pins a certificate whose issuance record renews the enrollment that the body names, where it is seen for the first time in
-/// a message other than `Authenticate`: the device uses it, so that the older identities are not accepted any more.
+/// a message other than `Authenticate`: the device uses it, so that the older identities are not accepted any more. Gives the
+/// pin, also where another message of the device, at the same time, was first.
 pub(crate) async fn renewed(
     door: &Door,
     tx: &mut Tx,
@@ -74,6 +75,24 @@ pub(crate) async fn renewed(
     key: &DeviceKey,
     now: Timestamp,
 ) -> Result<Option<identities::Identity>, DeviceError> {
+    if let Some(named) = pin_renewed(door, tx, identity, key, now).await? {
+        event(tx, Some(named), "enrollment.renewed", "The enrollment goes on with a renewed identity certificate", now)
+            .await?;
+        if let Some(pin) = identities::find_by_fingerprint(tx, identity.fingerprint).await? {
+            renewal::identity_seen(tx, named, &pin, now).await?;
+        }
+    }
+    Ok(identities::find_by_fingerprint(tx, identity.fingerprint).await?)
+}
+
+/// Pins the certificate to the enrollment that its record renews, and names that.
+async fn pin_renewed(
+    door: &Door,
+    tx: &mut Tx,
+    identity: &Identity,
+    key: &DeviceKey,
+    now: Timestamp,
+) -> Result<Option<EnrollmentId>, DeviceError> {
     let issuer = external_issuer(door, identity);
     let Some(record) = enroll::renewing(tx, &identity.certificate, issuer, now).await? else {
         return Ok(None);
@@ -102,13 +121,7 @@ pub(crate) async fn renewed(
         };
         enrollments::entered(tx, named, &entered).await?;
     }
-    event(tx, Some(named), "enrollment.renewed", "The enrollment goes on with a renewed identity certificate", now)
-        .await?;
-    let Some(pin) = identities::find_by_fingerprint(tx, identity.fingerprint).await? else {
-        return Ok(None);
-    };
-    renewal::identity_seen(tx, named, &pin, now).await?;
-    Ok(Some(pin))
+    Ok(Some(named))
 }
 
 impl Authorized {

@@ -60,6 +60,21 @@ async fn th_10_a_renewed_identity_keeps_queue_and_escrow_and_the_old_one_until_i
 }
 
 #[tokio::test]
+async fn messages_that_come_at_once_with_the_new_identity_are_all_taken() {
+    story(|world| async move {
+        let (device, id) = world.enrolled(1).await;
+        ask(&world, id).await;
+        let command = fetch(&world, &device).await;
+        let next = scep(&world, &device, &command).await.unwrap();
+        let polls = futures_util::future::join_all((0..6).map(|_| world.idle(&next))).await;
+        assert!(polls.iter().all(|answer| answer.status.is_success()), "{polls:?}");
+        assert_eq!(world.events("enrollment.renewed").await, 1);
+        assert_eq!(world.events("identity.renewed").await, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn the_profile_of_a_renewal_changes_nothing_that_can_not_change() {
     story(|world| async move {
         let (device, id) = world.enrolled(1).await;
