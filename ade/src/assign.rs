@@ -226,8 +226,9 @@ impl Giver<'_, '_, '_> {
                 }
                 Err(fault) if !fault.is_about_the_request() => return Err(fault.into()),
                 Err(fault) if uuid.is_some() && names_the_profile(&fault) => {
+                    // With a pause that grows: nobody knows whether the next definition will be known.
                     self.forget(uuid.unwrap_or_default()).await?;
-                    self.write(&batch, |_| Done::Later).await?;
+                    self.write(&batch, |_| Done::Failed).await?;
                 }
                 Err(fault) if batch.len() == 1 => {
                     let name = &self.visit.server.name;

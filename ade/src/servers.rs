@@ -70,6 +70,7 @@ pub async fn create(
         default_profile_id: None,
         cursor: None,
         phase: "fetch".to_owned(),
+        list_began_at: None,
         synced_at: None,
         health: Health::NoToken.as_str().to_owned(),
         health_text: None,
@@ -122,7 +123,11 @@ pub async fn put_token(
         expires_at: token.expires_at,
         same_server,
     };
-    store::ade::servers::put_token(tx, id, &new, now).await?;
+    match store::ade::servers::put_token(tx, id, &new, now).await {
+        // Somebody else put it at this very moment.
+        Err(store::Error::Duplicate(_)) => return Err(Error::InUse("that was put just now".to_owned())),
+        done => done?,
+    }
     if !same_server {
         store::ade::devices::forget_all(tx, id, now).await?;
         store::ade::profiles::undefine(tx, id).await?;

@@ -5,6 +5,7 @@ use http::Method;
 use mdm_core::time::Timestamp;
 use serde_json::{Value, json};
 use store::Tx;
+use store::events::NewEvent;
 
 use crate::Error;
 use crate::service::{Fault, Service};
@@ -24,6 +25,9 @@ pub(crate) async fn read(visit: &Visit, service: &mut Service<'_>) -> Result<(),
     let mut cursor = visit.server.cursor.clone();
     let mut phase = if visit.server.phase == SYNC && cursor.is_some() { SYNC } else { FETCH };
     let mut started_anew = false;
+    if cursor.is_none() {
+        begin(visit).await?;
+    }
     for _ in 0..MOST_PAGES {
         let path = if phase == FETCH { "/server/devices" } else { "/devices/sync" };
         let mut body = json!({ "limit": LIMIT });
@@ -49,7 +53,9 @@ pub(crate) async fn read(visit: &Visit, service: &mut Service<'_>) -> Result<(),
             // The list was read to its end before: from here on there are only changes.
             Err(fault) if phase == FETCH && cursor.is_some() && fault.says("EXHAUSTED_CURSOR") => {
                 phase = SYNC;
-                put_cursor(visit, cursor.as_deref(), phase).await?;
+                let mut tx = visit.begin().await?;
+                store::ade::servers::put_cursor(&mut tx, visit.server.id, cursor.as_deref(), phase, None).await?;
+                tx.commit().await?;
             }
             Err(fault) if fault.says("_CURSOR") || fault.says("CURSOR_REQUIRED") => {
                 if started_anew {
@@ -57,7 +63,7 @@ pub(crate) async fn read(visit: &Visit, service: &mut Service<'_>) -> Result<(),
                 }
                 tracing::warn!(ade.server = %visit.server.name, error = %fault, "the cursor is no longer good: the list is read anew");
                 (cursor, phase, started_anew) = (None, FETCH, true);
-                put_cursor(visit, None, FETCH).await?;
+                begin(visit).await?;
             }
             Err(fault) => return Err(fault.into()),
         }
@@ -65,9 +71,10 @@ pub(crate) async fn read(visit: &Visit, service: &mut Service<'_>) -> Result<(),
     Ok(())
 }
 
-async fn put_cursor(visit: &Visit, cursor: Option<&str>, phase: &str) -> Result<(), Error> {
+/// The full list is read from its beginning.
+async fn begin(visit: &Visit) -> Result<(), Error> {
     let mut tx = visit.begin().await?;
-    store::ade::servers::put_cursor(&mut tx, visit.server.id, cursor, phase, None).await?;
+    store::ade::servers::begin_list(&mut tx, visit.server.id, visit.context.clock.now()).await?;
     Ok(tx.commit().await?)
 }
 
@@ -85,8 +92,33 @@ async fn store(visit: &Visit, phase: &str, page: Page, cursor: Option<&str>, nex
             }
         }
     }
+    if phase == FETCH && read_to_its_end.is_some() {
+        end(&mut tx, visit, now).await?;
+    }
     store::ade::servers::put_cursor(&mut tx, visit.server.id, cursor, next_phase, read_to_its_end).await?;
     Ok(tx.commit().await?)
+}
+
+/// The full list has come to its end: a device that it did not have may have left while nobody listened.
+async fn end(tx: &mut Tx, visit: &Visit, now: Timestamp) -> Result<(), Error> {
+    let server = store::ade::servers::get(tx, visit.server.id).await?;
+    let Some(began) = server.and_then(|server| server.list_began_at) else { return Ok(()) };
+    let unlisted = store::ade::devices::unlist(tx, visit.server.id, Timestamp(began), now).await?;
+    if unlisted > 0 {
+        tracing::warn!(ade.server = %visit.server.name, devices = unlisted, "Apple no longer lists devices that it listed before: they cannot enroll");
+        let name = &visit.server.name;
+        let event = NewEvent {
+            at: now,
+            kind: "ade.unlisted",
+            enrollment: None,
+            command: None,
+            actor: "server",
+            summary: &format!("ADE server {name}: Apple's full list no longer has {unlisted} device(s)"),
+            data: &json!({ "ade_server": visit.server.id, "devices": unlisted }),
+        };
+        store::events::record(tx, &event).await?;
+    }
+    Ok(())
 }
 
 async fn take_in(tx: &mut Tx, visit: &Visit, phase: &str, device: Device, now: Timestamp) -> Result<(), Error> {

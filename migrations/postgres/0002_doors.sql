@@ -24,7 +24,6 @@ ALTER TABLE issuance ADD COLUMN identity_reason TEXT;           -- JSON: why thi
 ALTER TABLE issuance ADD COLUMN account_token_id UUID;          -- the bearer token that the profile was fetched with
 ALTER TABLE issuance ADD COLUMN managed_apple_account TEXT;
 ALTER TABLE issuance ADD COLUMN anchors TEXT;                   -- JSON: SHA-256 of each anchor in the profile
-ALTER TABLE issuance ADD COLUMN await_device_configured BOOLEAN NOT NULL DEFAULT FALSE;
 UPDATE issuance SET source = 'import' WHERE flow = 'import';
 CREATE INDEX issuance_client_identifier ON issuance (client_identifier_sha256) WHERE client_identifier_sha256 IS NOT NULL;
 CREATE INDEX issuance_serial ON issuance (expected_serial) WHERE state = 'open';
@@ -114,6 +113,7 @@ CREATE TABLE ade_server (
     default_profile_id UUID,
     cursor             TEXT,
     phase              TEXT NOT NULL DEFAULT 'fetch' CHECK (phase IN ('fetch', 'sync')),
+    list_began_at      BIGINT,              -- when the full list was begun that is being read, or was read last
     synced_at          BIGINT,
     health             TEXT NOT NULL DEFAULT 'no_token'
         CHECK (health IN ('no_token', 'ok', 'terms_not_signed', 'token_expired', 'token_refused', 'unreachable', 'throttled')),
@@ -127,6 +127,7 @@ CREATE TABLE ade_server (
     deleted_at         BIGINT
 );
 CREATE UNIQUE INDEX ade_server_name ON ade_server (name) WHERE deleted_at IS NULL;
+CREATE UNIQUE INDEX ade_server_consumer_key ON ade_server (consumer_key) WHERE deleted_at IS NULL;
 
 -- A profile definition as an operator writes it.
 CREATE TABLE ade_profile (
@@ -168,6 +169,8 @@ CREATE TABLE ade_device (
     device_assigned_at BIGINT,
     op_date            BIGINT,              -- of the newest op that was taken in
     deleted_at         BIGINT,              -- Apple says that it left this server
+    listed_at          BIGINT NOT NULL,    -- when Apple last listed it, in full or by an operation
+    unlisted_at        BIGINT,              -- a full list did not have it: it counts for nothing until Apple lists it again
     profile_id         UUID REFERENCES ade_profile (id),    -- the wish of an operator; NULL: the server's default
     assign_state       TEXT NOT NULL DEFAULT 'none' CHECK (assign_state IN ('none', 'due', 'assigned', 'throttled', 'not_accessible', 'failed')),
     assigned_uuid      TEXT,                -- the profile_uuid that was assigned

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{HOST, HeaderValue, USER_AGENT};
 use http::{Request, Response, Uri};
@@ -15,6 +16,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::{Error, Roots, Settings, is_public};
+
+/// How long one address of several may take to answer.
+const PER_ADDRESS: Duration = Duration::from_secs(5);
 
 /// Sends requests under one set of [`Settings`]; clones share them.
 #[derive(Clone)]
@@ -102,7 +106,8 @@ impl Client {
     async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, Error> {
         let mut last = None;
         for address in self.addresses(host, port).await? {
-            match TcpStream::connect(address).await {
+            let connecting = tokio::time::timeout(PER_ADDRESS, TcpStream::connect(address)).await;
+            match connecting.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Ok(stream) => {
                     let _ = stream.set_nodelay(true);
                     return Ok(stream);

@@ -55,17 +55,26 @@ pub(crate) async fn stopped(mut stopping: watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stop| *stop).await;
 }
 
+/// What the loops that reach out work with.
+pub(crate) struct Workers {
+    /// Sends pushes.
+    pub(crate) pusher: push::run::Pusher,
+    /// Renews device identities.
+    pub(crate) renewal: renewal::Context,
+    /// Speaks with Apple's device service.
+    pub(crate) automated: ade::Context,
+}
+
 /// Starts the loops.
 pub(crate) fn spawn(
     work: &mut JoinSet<()>,
     app: &App,
     seen: &checkin::LastSeen,
     guard: &Arc<api::Guard>,
-    pusher: push::run::Pusher,
-    renewal: renewal::Context,
-    automated: ade::Context,
+    workers: Workers,
     stopping: &watch::Receiver<bool>,
 ) {
+    let Workers { pusher, renewal, automated } = workers;
     let stop = || stopped(stopping.clone());
     let push_stop = stop();
     work.spawn(async move { pusher.run(push_stop).await });

@@ -113,12 +113,29 @@ async fn th_69_a_cursor_that_is_no_longer_good_leads_to_a_full_list_and_to_no_de
             assert!(paths.contains(&"POST /server/devices".to_owned()), "{word}: {paths:?}");
             assert_eq!(world.health(&server).await, "ok", "{word}");
         }
-        // A device that the new list does not have stays: only Apple's word takes it away.
+        // A device left while nobody listened. Its row stays, because only Apple's word deletes, but it counts for nothing.
+        let approve = async |n: u32| {
+            let mut tx = world.store().begin().await.unwrap();
+            let (serial, now) = (world.serial(n), world.clock.now());
+            store::ade::devices::approve(&mut tx, server.id, &serial, Some(now), now).await.unwrap();
+            tx.commit().await.unwrap();
+        };
+        approve(0).await;
+        approve(1).await;
         portal.expire_cursors();
         portal.delete_device(&world.serial(0));
         portal.add_device(&world.serial(3), "iPad", "iPad", "iPadOS");
         world.next_visit().await;
-        assert!(world.device(0).await.is_some() && world.device(3).await.is_some());
+        let row = store::ade::devices::get(&mut world.store().read().await.unwrap(), server.id, &world.serial(0)).await;
+        let row = row.unwrap().unwrap();
+        assert_eq!((row.deleted_at, row.approved_at), (None, None));
+        assert!(row.unlisted_at.is_some());
+        assert!(world.device(0).await.is_none() && world.device(3).await.is_some());
+        assert!(world.device(1).await.unwrap().approved_at.is_some(), "what is still listed stays approved");
+        assert_eq!(world.events("ade.unlisted", server.id).await.len(), 1);
+        portal.add_device(&world.serial(0), "iPhone 17", "iPhone", "iOS");
+        world.next_visit().await;
+        assert!(world.device(0).await.unwrap().approved_at.is_none(), "it comes back without approval");
         // The list was read to its end before: what follows are changes.
         let mut tx = world.store().begin().await.unwrap();
         let cursor = world.row(&server).await.cursor;

@@ -74,6 +74,9 @@ pub(crate) struct AdeDevice {
     /// When an operator vouched for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     approved_at: Option<When>,
+    /// When a full list of Apple's did not have it any more: it cannot enroll until Apple lists it again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unlisted_at: Option<When>,
     /// When Apple first listed it.
     first_seen_at: When,
 }
@@ -116,6 +119,7 @@ impl Names {
             assigned_at: row.assigned_at.map(When::ms),
             label: row.label,
             approved_at: row.approved_at.map(When::ms),
+            unlisted_at: row.unlisted_at.map(When::ms),
             first_seen_at: When::ms(row.first_seen_at),
         })
     }

@@ -36,6 +36,8 @@ pub struct Device {
     pub op_date: Option<i64>,
     /// When Apple said that it left this server (ms).
     pub deleted_at: Option<i64>,
+    /// When a full list did not have it (ms): it counts for nothing until Apple lists it again.
+    pub unlisted_at: Option<i64>,
     /// The profile that an operator wishes; `None`: the server's default.
     pub profile_id: Option<Uuid>,
     /// `none`, `due`, `assigned`, `throttled`, `not_accessible` or `failed`.
@@ -73,6 +75,7 @@ from_row!(Device {
     device_assigned_at,
     op_date,
     deleted_at,
+    unlisted_at,
     profile_id,
     assign_state,
     assigned_uuid,
@@ -90,7 +93,7 @@ macro_rules! select {
         concat!(
             "SELECT d.server_id, d.serial_number, d.model, d.description, d.color, d.asset_tag, d.os, d.device_family, \
              d.profile_status, d.profile_uuid, d.device_assigned_by, d.device_assigned_at, d.op_date, d.deleted_at, \
-             d.profile_id, d.assign_state, d.assigned_uuid, d.assigned_at, d.assign_attempts, d.assign_due_at, d.label, \
+             d.unlisted_at, d.profile_id, d.assign_state, d.assigned_uuid, d.assigned_at, d.assign_attempts, d.assign_due_at, d.label, \
              d.approved_at, d.first_seen_at, d.updated_at FROM ade_device d ",
             $rest
         )
@@ -134,8 +137,8 @@ pub struct Seen {
 pub async fn upsert(tx: &mut Tx, server: Uuid, seen: &Seen, now: Timestamp) -> Result<bool> {
     let rows = run!(tx, c => sqlx::query(
         "INSERT INTO ade_device (server_id, serial_number, model, description, color, asset_tag, os, device_family,
-            profile_status, profile_uuid, device_assigned_by, device_assigned_at, op_date, first_seen_at, updated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14)
+            profile_status, profile_uuid, device_assigned_by, device_assigned_at, op_date, listed_at, first_seen_at, updated_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14, $14)
          ON CONFLICT (server_id, serial_number) DO UPDATE SET
             model = excluded.model, description = excluded.description, color = excluded.color,
             asset_tag = excluded.asset_tag, os = excluded.os, device_family = excluded.device_family,
@@ -144,7 +147,8 @@ pub async fn upsert(tx: &mut Tx, server: Uuid, seen: &Seen, now: Timestamp) -> R
             assigned_uuid = CASE WHEN (excluded.profile_uuid IS NULL OR excluded.profile_uuid <> ade_device.assigned_uuid)
                 AND (excluded.op_date IS NULL OR ade_device.assigned_at IS NULL OR excluded.op_date > ade_device.assigned_at)
                 THEN NULL ELSE ade_device.assigned_uuid END,
-            op_date = COALESCE(excluded.op_date, ade_device.op_date), deleted_at = NULL, updated_at = excluded.updated_at
+            op_date = COALESCE(excluded.op_date, ade_device.op_date), deleted_at = NULL, unlisted_at = NULL,
+            listed_at = excluded.listed_at, updated_at = excluded.updated_at
          WHERE excluded.op_date IS NULL OR ade_device.op_date IS NULL OR excluded.op_date >= ade_device.op_date")
         .bind(server).bind(&seen.serial_number).bind(&seen.model).bind(&seen.description).bind(&seen.color)
         .bind(&seen.asset_tag).bind(&seen.os).bind(&seen.device_family).bind(&seen.profile_status)
@@ -164,6 +168,17 @@ pub async fn gone(tx: &mut Tx, server: Uuid, serial: &str, op_date: Timestamp, n
         .bind(server).bind(serial).bind(op_date.0).bind(now.0)
         .execute(c).await.map(|done| done.rows_affected()))?;
     Ok(rows > 0)
+}
+
+/// A full list that was begun at `began` has come to its end: what it did not have is no longer Apple's word. The row stays,
+/// because only an operation of Apple's deletes (TH-69), but it counts for nothing, and approval ends. Gives how many.
+pub async fn unlist(tx: &mut Tx, server: Uuid, began: Timestamp, now: Timestamp) -> Result<u64> {
+    let rows = run!(tx, c => sqlx::query(
+        "UPDATE ade_device SET unlisted_at = $3, approved_at = NULL, assigned_uuid = NULL, assigned_at = NULL,
+            assign_state = 'none', assign_attempts = 0, assign_due_at = NULL, updated_at = $3
+         WHERE server_id = $1 AND listed_at < $2 AND deleted_at IS NULL AND unlisted_at IS NULL")
+        .bind(server).bind(began.0).bind(now.0).execute(c).await.map(|done| done.rows_affected()))?;
+    Ok(rows)
 }
 
 /// The server's token is now for another server of the portal: until that lists them, its devices belong to nobody.
@@ -227,7 +242,7 @@ from_row!(Count { assign_state, devices });
 /// How many devices of a server are in which state.
 pub async fn counts(tx: &mut Tx, server: Uuid) -> Result<Vec<Count>> {
     let rows = run!(tx, c => sqlx::query_as(
-        "SELECT assign_state, COUNT(*) AS devices FROM ade_device WHERE server_id = $1 AND deleted_at IS NULL
+        "SELECT assign_state, COUNT(*) AS devices FROM ade_device WHERE server_id = $1 AND deleted_at IS NULL AND unlisted_at IS NULL
          GROUP BY assign_state ORDER BY assign_state")
         .bind(server).fetch_all(c).await)?;
     Ok(rows)
@@ -270,7 +285,7 @@ pub async fn mark(
     now: Timestamp,
 ) -> Result<u64> {
     let rows = run!(tx, c => sqlx::query(
-        "UPDATE ade_device SET assign_due_at = $5, assign_state = 'due' WHERE server_id = $1 AND deleted_at IS NULL
+        "UPDATE ade_device SET assign_due_at = $5, assign_state = 'due' WHERE server_id = $1 AND deleted_at IS NULL AND unlisted_at IS NULL
            AND assign_due_at IS NULL AND COALESCE(profile_id, $2) = $3 AND (assigned_uuid IS NULL OR assigned_uuid <> $4)")
         .bind(server).bind(default).bind(profile).bind(uuid).bind(now.0)
         .execute(c).await.map(|done| done.rows_affected()))?;
@@ -280,7 +295,7 @@ pub async fn mark(
 /// Makes due every device of a server that has a profile from here and is to have none; gives how many.
 pub async fn mark_bare(tx: &mut Tx, server: Uuid, now: Timestamp) -> Result<u64> {
     let rows = run!(tx, c => sqlx::query(
-        "UPDATE ade_device SET assign_due_at = $2, assign_state = 'due' WHERE server_id = $1 AND deleted_at IS NULL
+        "UPDATE ade_device SET assign_due_at = $2, assign_state = 'due' WHERE server_id = $1 AND deleted_at IS NULL AND unlisted_at IS NULL
            AND assign_due_at IS NULL AND profile_id IS NULL AND assigned_uuid IS NOT NULL
            AND EXISTS (SELECT 1 FROM ade_server s WHERE s.id = $1 AND s.default_profile_id IS NULL)")
         .bind(server).bind(now.0).execute(c).await.map(|done| done.rows_affected()))?;
@@ -290,7 +305,7 @@ pub async fn mark_bare(tx: &mut Tx, server: Uuid, now: Timestamp) -> Result<u64>
 /// The profiles that devices of a server are to have, its default aside.
 pub async fn wished(tx: &mut Tx, server: Uuid) -> Result<Vec<Uuid>> {
     let rows: Vec<(Uuid,)> = run!(tx, c => sqlx::query_as(
-        "SELECT DISTINCT profile_id FROM ade_device WHERE server_id = $1 AND deleted_at IS NULL AND profile_id IS NOT NULL")
+        "SELECT DISTINCT profile_id FROM ade_device WHERE server_id = $1 AND deleted_at IS NULL AND unlisted_at IS NULL AND profile_id IS NOT NULL")
         .bind(server).fetch_all(c).await)?;
     Ok(rows.into_iter().map(|(id,)| id).collect())
 }
@@ -298,7 +313,7 @@ pub async fn wished(tx: &mut Tx, server: Uuid) -> Result<Vec<Uuid>> {
 /// Devices of a server that the loop is to look at, longest due first.
 pub async fn due(tx: &mut Tx, server: Uuid, now: Timestamp, limit: i64) -> Result<Vec<Device>> {
     const DUE: &str = select!(
-        "WHERE d.server_id = $1 AND d.assign_due_at <= $2 AND d.deleted_at IS NULL ORDER BY d.assign_due_at LIMIT $3"
+        "WHERE d.server_id = $1 AND d.assign_due_at <= $2 AND d.deleted_at IS NULL AND d.unlisted_at IS NULL ORDER BY d.assign_due_at LIMIT $3"
     );
     Ok(run!(tx, c => sqlx::query_as(DUE).bind(server).bind(now.0).bind(limit).fetch_all(c).await)?)
 }
@@ -306,7 +321,7 @@ pub async fn due(tx: &mut Tx, server: Uuid, now: Timestamp, limit: i64) -> Resul
 /// When the loop is next to look at a device of this server (ms).
 pub async fn next_due(tx: &mut Tx, server: Uuid) -> Result<Option<i64>> {
     let (at,): (Option<i64>,) = run!(tx, c => sqlx::query_as(
-        "SELECT MIN(assign_due_at) FROM ade_device WHERE server_id = $1 AND assign_due_at IS NOT NULL AND deleted_at IS NULL")
+        "SELECT MIN(assign_due_at) FROM ade_device WHERE server_id = $1 AND assign_due_at IS NOT NULL AND deleted_at IS NULL AND unlisted_at IS NULL")
         .bind(server).fetch_one(c).await)?;
     Ok(at)
 }
@@ -337,7 +352,7 @@ pub async fn outcome(tx: &mut Tx, server: Uuid, serial: &str, outcome: &Outcome<
             assign_attempts = $6,
             assign_due_at = CASE WHEN COALESCE(profile_id, server_id) = COALESCE($9, server_id) THEN $7 ELSE $10 END,
             updated_at = $10
-         WHERE server_id = $1 AND serial_number = $2 AND deleted_at IS NULL")
+         WHERE server_id = $1 AND serial_number = $2 AND deleted_at IS NULL AND unlisted_at IS NULL")
         .bind(server).bind(serial).bind(outcome.state).bind(outcome.uuid).bind(assigned_at).bind(outcome.attempts)
         .bind(outcome.due_at.map(|t| t.0)).bind(bare).bind(outcome.profile).bind(now.0)
         .execute(c).await.map(drop))?;

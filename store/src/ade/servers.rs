@@ -32,6 +32,8 @@ pub struct Server {
     pub cursor: Option<String>,
     /// `fetch` or `sync`.
     pub phase: String,
+    /// When the full list was begun that is being read, or was read last (ms).
+    pub list_began_at: Option<i64>,
     /// When the list was last read to its end (ms).
     pub synced_at: Option<i64>,
     /// The word for how it is; the table's CHECK lists them.
@@ -61,6 +63,7 @@ from_row!(Server {
     default_profile_id,
     cursor,
     phase,
+    list_began_at,
     synced_at,
     health,
     health_text,
@@ -80,7 +83,7 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT id, name, certificate, key_sealed, consumer_key, token_sealed, token_expires_at, token_at, account, \
-             default_profile_id, cursor, phase, synced_at, health, health_text, health_at, failures, due_at, created_at \
+             default_profile_id, cursor, phase, list_began_at, synced_at, health, health_text, health_at, failures, due_at, created_at \
              FROM ade_server ",
             $rest
         )
@@ -232,6 +235,13 @@ pub async fn put_cursor(
     run!(tx, c => sqlx::query(
         "UPDATE ade_server SET cursor = $2, phase = $3, synced_at = COALESCE($4, synced_at) WHERE id = $1")
         .bind(id).bind(cursor).bind(phase).bind(synced_at.map(|t| t.0)).execute(c).await.map(drop))?;
+    Ok(())
+}
+
+/// The full list is read from its beginning, since `at`.
+pub async fn begin_list(tx: &mut Tx, id: Uuid, at: Timestamp) -> Result<()> {
+    run!(tx, c => sqlx::query("UPDATE ade_server SET cursor = NULL, phase = 'fetch', list_began_at = $2 WHERE id = $1")
+        .bind(id).bind(at.0).execute(c).await.map(drop))?;
     Ok(())
 }
 

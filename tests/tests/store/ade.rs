@@ -24,6 +24,7 @@ async fn server(tx: &mut Tx) -> Uuid {
         default_profile_id: None,
         cursor: None,
         phase: "fetch".into(),
+        list_began_at: None,
         synced_at: None,
         health: "no_token".into(),
         health_text: None,
@@ -175,6 +176,7 @@ async fn th_69_of_two_operations_the_newer_one_wins() {
         assert!(!devices::gone(&mut tx, id, "S1", at(9), at(12)).await.unwrap());
         devices::approve(&mut tx, id, "S1", Some(at(12)), at(12)).await.unwrap();
         devices::label(&mut tx, id, "S1", Some("lab"), at(12)).await.unwrap();
+        ade::lock(&mut tx, "S1").await.unwrap();
         let device = ade::device(&mut tx, "S1").await.unwrap().unwrap();
         assert_eq!((device.approved_at, device.label.as_deref()), (Some(at(12).0), Some("lab")));
 
@@ -185,7 +187,16 @@ async fn th_69_of_two_operations_the_newer_one_wins() {
         assert!(devices::upsert(&mut tx, id, &seen("S1", Some(at(30)), None), at(31)).await.unwrap());
         let device = ade::device(&mut tx, "S1").await.unwrap().unwrap();
         assert_eq!((device.approved_at, device.label.as_deref()), (None, Some("lab")));
-        devices::forget_all(&mut tx, id, at(32)).await.unwrap();
+        // A full list without it: the row stays and counts for nothing, until Apple lists it again.
+        servers::begin_list(&mut tx, id, at(31)).await.unwrap();
+        assert_eq!(servers::get(&mut tx, id).await.unwrap().unwrap().list_began_at, Some(at(31).0));
+        assert_eq!(devices::unlist(&mut tx, id, at(31), at(31)).await.unwrap(), 0);
+        devices::approve(&mut tx, id, "S1", Some(at(31)), at(31)).await.unwrap();
+        assert_eq!(devices::unlist(&mut tx, id, at(32), at(33)).await.unwrap(), 1);
+        assert_eq!(ade::device(&mut tx, "S1").await.unwrap(), None);
+        assert!(devices::upsert(&mut tx, id, &seen("S1", Some(at(34)), None), at(34)).await.unwrap());
+        assert_eq!(ade::device(&mut tx, "S1").await.unwrap().unwrap().approved_at, None);
+        devices::forget_all(&mut tx, id, at(35)).await.unwrap();
         assert_eq!(ade::device(&mut tx, "S1").await.unwrap(), None);
         assert!(devices::get(&mut tx, id, "S1").await.unwrap().unwrap().deleted_at.is_some());
         servers::delete(&mut tx, id, at(40)).await.unwrap();
