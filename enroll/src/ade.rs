@@ -20,7 +20,7 @@ use store::issuance::Flow;
 
 use crate::door::{self, CannotUpdate, Require, Settings};
 use crate::identity::DeviceFacts;
-use crate::offer::{Visitor, offer};
+use crate::offer::{EVENTS, Visitor, offer};
 use crate::{Error, Shared};
 
 /// What of a MachineInfo is needed until the end of a web sign-in; kept with the sign-in.
@@ -71,20 +71,23 @@ pub(crate) async fn answer(
     if !settings.enabled {
         return Err(Error::DoorClosed(Door::Ade));
     }
+    // One call of a serial number at a time: the count below and the records that it voids belong together.
+    store::ade::lock(tx, &caller.serial).await?;
     let listed = ade::at_the_call(tx, &caller.serial).await?.ok_or(Error::NotListed)?;
     if settings.require == Require::Approval && listed.device.approved_at.is_none() {
         return Err(Error::NotApproved);
-    }
-    if let Some(update) = update(tx, &settings, caller, now).await? {
-        return Ok(update);
-    }
-    if person.is_none() && settings.asks_for_sign_in(Door::Ade) {
-        return Ok(Answer::SignIn);
     }
     let hour_ago = now.minus(Duration::from_hours(1));
     let opened = store::issuance::opened_for_serial(tx, Flow::Ade, &caller.serial, hour_ago).await?;
     if opened >= i64::from(settings.attempts_per_hour) {
         return Err(Error::TooOften);
+    }
+    if let Some(update) = update(tx, shared, &settings, caller, now).await? {
+        return Ok(update);
+    }
+    let web_sign_in = listed.profile.as_ref().is_some_and(|profile| profile.web_sign_in);
+    if person.is_none() && (web_sign_in || settings.asks_for_sign_in(Door::Ade)) {
+        return Ok(Answer::SignIn);
     }
     profile(tx, shared, caller, &listed, person, now).await.map(Answer::Profile)
 }
@@ -143,7 +146,13 @@ fn platform(product: &str) -> Option<Platform> {
 }
 
 /// What the minimum version of the door asks of this device.
-async fn update(tx: &mut Tx, settings: &Settings, caller: &Caller, now: Timestamp) -> Result<Option<Answer>, Error> {
+async fn update(
+    tx: &mut Tx,
+    shared: &Shared,
+    settings: &Settings,
+    caller: &Caller,
+    now: Timestamp,
+) -> Result<Option<Answer>, Error> {
     let Some(minimum) = platform(&caller.product).and_then(|platform| settings.minimum_os.get(&platform)) else {
         return Ok(None);
     };
@@ -174,7 +183,10 @@ async fn update(tx: &mut Tx, settings: &Settings, caller: &Caller, now: Timestam
             "minimum": minimum.os_version,
         }),
     };
-    store::events::record(tx, &event).await?;
+    // Nothing is opened here that would count: a device that calls again and again must not fill the log of events.
+    if shared.turned_away.take(Door::Ade, EVENTS, now) {
+        store::events::record(tx, &event).await?;
+    }
     let told = Answer::Update { os_version: minimum.os_version.clone(), build_version: minimum.build_version.clone() };
     Ok(caller.can_update.then_some(told))
 }

@@ -85,7 +85,7 @@ pub async fn authenticate(
     let pinned = pinned(tx, arrival.certificate).await?;
     let mut record = store::issuance::by_certificate(tx, arrival.certificate.fingerprint()).await?;
     if record.is_none() && pinned.is_none() {
-        record = external::open_record(tx, arrival.certificate, arrival.external_issuer, now).await?;
+        record = external::open_record(tx, arrival.certificate, arrival.external_issuer, None, now).await?;
     }
     let serial = message.serial_number.as_deref();
     let same_serial = match serial {
@@ -111,6 +111,7 @@ pub async fn authenticate(
         same_device: same_device.as_ref(),
         same_serial: same_serial.as_ref(),
         approved: false,
+        now,
     };
     let mut approval = None;
     let admission = match admit(&question) {
@@ -133,6 +134,9 @@ pub async fn authenticate(
             admitted
         }
         Admission::Enroll { again: _, replaces } => {
+            if let (Some(record), None) = (&record, &approval) {
+                external::ask_the_door_again(tx, record).await?;
+            }
             if let Some(other) = replaces {
                 end_replaced(tx, other, now).await?;
             }

@@ -327,6 +327,11 @@ impl Acme {
             door != Door::Byod || self.client_identifier == ClientIdentifier::Random,
             "random: in User Enrollment a device shows neither serial number nor UDID",
         );
+        errors.check(
+            "identity.acme.client_identifier",
+            self.client_identifier == ClientIdentifier::Random || (attest && !self.ca_accepts_unattested),
+            "random unless attest is asked for and ca_accepts_unattested is false: a serial number is no secret",
+        );
         let sha256 = |text: &String| text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         let good = self.issuers.len() <= 32 && self.issuers.iter().all(sha256);
         errors.check("identity.acme.issuers", good, "at most 32 SHA-256 values of 64 hexadecimal digits in lower case");

@@ -3,6 +3,8 @@
 //! Believed is only what a configured authority issued, under a name that this server gave out in a profile and that is still
 //! open. There is no trust for whoever comes first (TH-02, TH-05).
 
+use std::time::Duration;
+
 use issuer::admission::names;
 use mdm_core::certificate::Certificate;
 use mdm_core::enrollment::Door;
@@ -11,8 +13,8 @@ use mdm_core::time::Timestamp;
 use store::Tx;
 use store::issuance::{Flow, Issuance, Purpose, State};
 
-use crate::door::{self, Settings};
 use crate::Error;
+use crate::door::{self, Require, Settings};
 
 /// More names than a certificate for one device has.
 const MOST_NAMES: usize = 16;
@@ -29,17 +31,29 @@ pub(crate) fn door_of(flow: Flow) -> Option<Door> {
     }
 }
 
-/// The open record that this certificate fulfils, where there is exactly one.
+/// How much earlier than its record a certificate may begin: authorities date them back, many by an hour, for clocks that run
+/// behind.
+const DATED_BACK: Duration = Duration::from_mins(65);
+
+/// The open record that this certificate fulfils, where there is exactly one; of those for `purpose` only, where one is named.
+/// Of an enrollment and a renewal under the same name neither is taken, where the caller can't say which it is.
 pub(crate) async fn open_record(
     tx: &mut Tx,
     certificate: &Certificate,
     external_issuer: Option<Fingerprint>,
+    purpose: Option<Purpose>,
     now: Timestamp,
 ) -> Result<Option<Issuance>, Error> {
     let Some(issuer) = external_issuer else { return Ok(None) };
     let mut names = names(certificate);
     names.truncate(MOST_NAMES);
-    let Some(record) = issuer::issuance::open_acme_record(tx, &names, now).await? else { return Ok(None) };
+    let mut records = issuer::issuance::open_acme_records(tx, &names, now).await?;
+    records.retain(|record| purpose.is_none_or(|purpose| record.purpose == purpose));
+    let (Some(record), true) = (records.pop(), records.is_empty()) else { return Ok(None) };
+    // An older certificate of the same device was not issued for this record.
+    if certificate.not_before() < record.created_at.minus(DATED_BACK) {
+        return Ok(None);
+    }
     let settings = settings_of(tx, &record).await?;
     let accepted = settings
         .identity
@@ -62,12 +76,29 @@ pub async fn renewing(
     if let Some(record) = store::issuance::by_certificate(tx, certificate.fingerprint()).await? {
         return Ok(Some(record).filter(|record| renews(record) && record.state == State::Issued));
     }
-    let open = open_record(tx, certificate, external_issuer, now).await?.filter(renews);
+    let open = open_record(tx, certificate, external_issuer, Some(Purpose::Renewal), now).await?;
     let Some(record) = open else { return Ok(None) };
     if !issuer::issuance::fulfil_acme(tx, &record, certificate, now).await? {
         return Ok(None);
     }
     Ok(store::issuance::get(tx, record.id).await?)
+}
+
+/// What a door asked for when the profile was given out is asked again when the device comes with it (TH-48): the door may have
+/// been closed since, or the approval of the serial number taken back.
+pub(crate) async fn ask_the_door_again(tx: &mut Tx, record: &Issuance) -> Result<(), Error> {
+    let Some(door) = door_of(record.flow).filter(|door| *door != Door::Import) else { return Ok(()) };
+    let settings = door::load(tx, door).await?;
+    if !settings.enabled {
+        return Err(Error::DoorClosed(door));
+    }
+    if let (Door::Ade, Some(serial)) = (door, record.expected_serial.as_deref()) {
+        let device = store::ade::device(tx, serial).await?.ok_or(Error::NotListed)?;
+        if settings.require == Require::Approval && device.approved_at.is_none() {
+            return Err(Error::NotApproved);
+        }
+    }
+    Ok(())
 }
 
 /// The settings of the door that a record's enrollment came or comes in by.

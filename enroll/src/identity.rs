@@ -165,6 +165,9 @@ fn acme(settings: &Settings, device: &Device<'_>) -> Result<Open, ReasonCode> {
             if settings.require == Require::Attestation && open.attest != Attest::True {
                 return Err(open.notes.first().copied().unwrap_or(ReasonCode::AttestNotAsked));
             }
+            if acme.client_identifier != ClientIdentifier::Random && open.attest != Attest::True {
+                return Err(ReasonCode::AttestNotAsked);
+            }
             let mac = open.platform == Some(mdm_core::hardware::Platform::Macos);
             if mac && acme.client_identifier == ClientIdentifier::Udid && open.attest == Attest::True {
                 open.notes.push(ReasonCode::MacUdidNotAttested);

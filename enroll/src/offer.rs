@@ -139,7 +139,6 @@ pub async fn offer(tx: &mut Tx, shared: &Shared, visitor: &Visitor<'_>, now: Tim
             account_token: visitor.account_token,
             managed_apple_account: account,
             anchors: Some(&anchors),
-            await_device_configured: false,
         },
     };
     let (issuance, payload) = match &choice.form {
@@ -307,7 +306,7 @@ async fn tell(
 }
 
 /// How often it is written as an event, at each door: the log has them all, the database must not be filled by strangers.
-const EVENTS: Rate = Rate { burst: 60, per_second: 0.1 };
+pub(crate) const EVENTS: Rate = Rate { burst: 60, per_second: 0.1 };
 
 /// Says in the log and in an event that somebody was turned away; in a transaction of its own, because the visitor's was
 /// given up. Does nothing for an error of ours.

@@ -4,6 +4,8 @@
 //! is nobody's, and a device that is enrolled is replaced only by a certificate that was issued for that device, or by one
 //! that an operator vouches for after having seen it in quarantine ([`Approval`]).
 
+use std::time::Duration;
+
 use mdm_core::certificate::{AltName, Certificate};
 use mdm_core::enrollment::{DeviceKey, EnrollmentKind, EnrollmentState};
 use mdm_core::ids::{EnrollmentId, Fingerprint};
@@ -25,6 +27,8 @@ pub struct Permission {
     pub expected_device: Option<String>,
     /// The enrollment that it renews or may replace.
     pub enrollment: Option<EnrollmentId>,
+    /// When the certificate was issued here, or first shown; unknown for an imported one.
+    pub issued_at: Option<Timestamp>,
 }
 
 impl From<&Issuance> for Permission {
@@ -36,6 +40,7 @@ impl From<&Issuance> for Permission {
             expected_serial: record.expected_serial.clone(),
             expected_device: record.expected_udid.clone(),
             enrollment: record.enrollment,
+            issued_at: record.issued_at,
         }
     }
 }
@@ -58,6 +63,7 @@ impl Permission {
             expected_serial,
             expected_device,
             enrollment: None,
+            issued_at: None,
         })
     }
 }
@@ -97,6 +103,10 @@ pub struct Pinned {
     pub live: bool,
 }
 
+/// For how long a certificate that was issued for a new enrollment may be used for it. A device goes on at once; what is kept
+/// for longer is kept to take something over.
+pub const USE_WITHIN: Duration = Duration::from_hours(1);
+
 /// Everything that the decision rests on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question<'a> {
@@ -114,6 +124,8 @@ pub struct Question<'a> {
     pub same_serial: Option<&'a Known>,
     /// An operator looked at such an `Authenticate` in quarantine and vouches for the device; see [`Approval::covers`].
     pub approved: bool,
+    /// Now.
+    pub now: Timestamp,
 }
 
 /// What an `Authenticate` that is believed does.
@@ -185,6 +197,9 @@ pub enum Refusal {
         "a device with this serial number is enrolled under another UDID and the certificate was not issued for it: remove that enrollment, or make an enrollment link with expected_serial"
     )]
     SerialEnrolled,
+    /// The certificate was issued for an enrollment that nobody went on with in time: whoever has it got it for later.
+    #[error("the certificate was issued for a new enrollment too long ago: the device needs a new profile")]
+    TooLate,
     /// The record renews the enrollment of another device, or one that has ended (TH-10).
     #[error("the record renews another enrollment than that of this device")]
     OtherRenewal,
@@ -205,6 +220,7 @@ impl Refusal {
             Self::Udid => "udid_mismatch",
             Self::DeviceEnrolled => "device_already_enrolled",
             Self::SerialEnrolled => "serial_already_enrolled",
+            Self::TooLate => "certificate_not_used_in_time",
             Self::OtherRenewal => "renewal_of_other_enrollment",
         }
     }
@@ -234,7 +250,11 @@ pub fn admit(question: &Question<'_>) -> Result<Admission, Refusal> {
             Err(_) if question.approved => enroll(question, permission),
             decided => decided,
         },
-        Purpose::Enrollment => enroll(question, permission),
+        Purpose::Enrollment => {
+            let admission = enroll(question, permission)?;
+            let late = permission.issued_at.is_some_and(|at| question.now > at.plus(USE_WITHIN));
+            if late && !question.approved { Err(Refusal::TooLate) } else { Ok(admission) }
+        }
     }
 }
 

@@ -75,7 +75,7 @@ pub async fn open(
 }
 
 /// Opens a record that an ACME server fulfils: the certificate is found by `client_identifier` when it first shows itself.
-/// Only its SHA-256 is kept, and older open records with the same one are void.
+/// Only its SHA-256 is kept, and older open records with the same one and for the same purpose are void.
 ///
 /// There is no challenge, so that our SCEP server cannot fulfil the record in the ACME server's place (TH-48).
 pub async fn open_acme(
@@ -86,20 +86,19 @@ pub async fn open_acme(
     client_identifier: &str,
 ) -> Result<IssuanceId, Error> {
     let sha256 = hash(client_identifier);
-    store::issuance::void_client_identifier(tx, &sha256).await?;
+    store::issuance::void_client_identifier(tx, &sha256, wanted.purpose).await?;
     let details = Details { acme: Some((sha256, now.plus(wanted.ttl.min(MAX_CHALLENGE_LIFE)))), ..wanted.details };
     insert(tx, random, now, wanted, None, details).await
 }
 
-/// The one open record for an ACME certificate that bears these names; `None` where there is none, or more than one.
-pub async fn open_acme_record(tx: &mut Tx, names: &[String], now: Timestamp) -> Result<Option<Issuance>, Error> {
-    let mut found: Option<Issuance> = None;
+/// The open records for an ACME certificate that bears these names, each once.
+pub async fn open_acme_records(tx: &mut Tx, names: &[String], now: Timestamp) -> Result<Vec<Issuance>, Error> {
+    let mut found: Vec<Issuance> = Vec::new();
     for name in names {
         for record in store::issuance::open_by_client_identifier(tx, &hash(name), now).await? {
-            if found.as_ref().is_some_and(|other| other.id != record.id) {
-                return Ok(None);
+            if found.iter().all(|other| other.id != record.id) {
+                found.push(record);
             }
-            found = Some(record);
         }
     }
     Ok(found)
@@ -178,6 +177,8 @@ pub struct ImportExternal<'a> {
     pub expected_serial: Option<&'a str>,
     /// Only a device with this UDID may use it.
     pub expected_udid: Option<&'a Udid>,
+    /// `AssignedManagedAppleID` of its profile; a must for a new User Enrollment, whose renewals carry it.
+    pub managed_apple_account: Option<&'a str>,
     /// Put on the enrollment that comes of it.
     pub label: Option<&'a Label>,
 }
@@ -197,6 +198,10 @@ pub async fn import_external(
     if import.purpose == Purpose::Renewal && import.enrollment_id.is_none() {
         return Err(Error::Record("a renewal names the enrollment that it renews"));
     }
+    let nameless = import.managed_apple_account.is_none() && import.purpose == Purpose::Enrollment;
+    if import.kind == EnrollmentKind::User && nameless {
+        return Err(Error::Record("an imported User Enrollment names its managed_apple_account"));
+    }
     let id = IssuanceId(random.uuid_v7(now));
     let new = NewIssuance {
         id,
@@ -211,7 +216,7 @@ pub async fn import_external(
         common_name: &id.to_string(),
         challenge: None,
         imported: Some(import.fingerprint),
-        details: Details::default(),
+        details: Details { managed_apple_account: import.managed_apple_account, ..Details::default() },
         created_at: now,
     };
     store::issuance::insert(tx, &new).await?;

@@ -307,10 +307,13 @@ pub async fn live_serial(tx: &mut Tx, serial: &str) -> Result<Option<Enrollment>
     const BY_SERIAL: &str = concat!(
         "SELECT ",
         columns!(),
-        " FROM enrollment e WHERE e.serial_number = $1 AND e.channel = 'device' AND e.state <> 'unenrolled' \
+        " FROM enrollment e WHERE e.serial_number IN ($1, $2, $3) AND e.channel = 'device' AND e.state <> 'unenrolled' \
          ORDER BY e.id DESC LIMIT 1"
     );
-    typed(run!(tx, c => sqlx::query_as::<_, Row>(BY_SERIAL).bind(serial).fetch_optional(c).await)?)
+    // As sent, and in either case: not by a function of the column, which would pass its index by.
+    let (upper, lower) = (serial.to_ascii_uppercase(), serial.to_ascii_lowercase());
+    typed(run!(tx, c => sqlx::query_as::<_, Row>(BY_SERIAL).bind(serial).bind(upper).bind(lower)
+        .fetch_optional(c).await)?)
 }
 
 /// The live user-channel enrollment of this user on this device.

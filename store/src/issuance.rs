@@ -34,8 +34,6 @@ pub struct Details<'a> {
     pub managed_apple_account: Option<&'a str>,
     /// JSON: SHA-256 of each anchor in the profile.
     pub anchors: Option<&'a str>,
-    /// The device was told to wait for `DeviceConfigured`.
-    pub await_device_configured: bool,
 }
 
 /// A record to be opened.
@@ -118,8 +116,6 @@ pub struct Issuance {
     pub managed_apple_account: Option<String>,
     /// JSON: SHA-256 of each anchor in the profile.
     pub anchors: Option<String>,
-    /// The device was told to wait for `DeviceConfigured`.
-    pub await_device_configured: bool,
     /// SCEP's `transactionID`, or `acme`.
     pub transaction_id: Option<String>,
     /// When it was opened.
@@ -155,7 +151,6 @@ pub(crate) struct Row {
     account_token_id: Option<Uuid>,
     managed_apple_account: Option<String>,
     anchors: Option<String>,
-    await_device_configured: bool,
     transaction_id: Option<String>,
     created_at: i64,
     issued_at: Option<i64>,
@@ -186,7 +181,6 @@ from_row!(Row {
     account_token_id,
     managed_apple_account,
     anchors,
-    await_device_configured,
     transaction_id,
     created_at,
     issued_at,
@@ -200,7 +194,7 @@ macro_rules! select_issuance {
         concat!(
             "SELECT id, flow, purpose, kind, link_id, enrollment_id, expected_serial, expected_udid, label, common_name, \
              state, challenge_expires_at, csr_key_sha256, cert_sha256, certificate, cert_serial, cert_not_after, source, \
-             identity_reason, account_token_id, managed_apple_account, anchors, await_device_configured, transaction_id, \
+             identity_reason, account_token_id, managed_apple_account, anchors, transaction_id, \
              created_at, issued_at, used_at, revoked_at FROM issuance ",
             $rest
         )
@@ -239,7 +233,6 @@ impl TryFrom<Row> for Issuance {
             account_token: row.account_token_id,
             managed_apple_account: row.managed_apple_account,
             anchors: row.anchors,
-            await_device_configured: row.await_device_configured,
             transaction_id: row.transaction_id,
             created_at: Timestamp(row.created_at),
             issued_at: row.issued_at.map(Timestamp),
@@ -261,9 +254,8 @@ pub async fn insert(tx: &mut Tx, new: &NewIssuance<'_>) -> Result<()> {
     run!(tx, c => sqlx::query(
         "INSERT INTO issuance (id, flow, purpose, kind, link_id, enrollment_id, expected_serial, expected_udid, label,
                 common_name, state, challenge_sha256, challenge_expires_at, cert_sha256, created_at, source,
-                client_identifier_sha256, identity_reason, account_token_id, managed_apple_account, anchors,
-                await_device_configured)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)")
+                client_identifier_sha256, identity_reason, account_token_id, managed_apple_account, anchors)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)")
         .bind(new.id.0)
         .bind(new.flow.as_str())
         .bind(new.purpose.as_str())
@@ -285,7 +277,6 @@ pub async fn insert(tx: &mut Tx, new: &NewIssuance<'_>) -> Result<()> {
         .bind(details.account_token)
         .bind(details.managed_apple_account)
         .bind(details.anchors)
-        .bind(details.await_device_configured)
         .execute(c).await.map(drop))?;
     Ok(())
 }

@@ -277,7 +277,10 @@ fn every_function_of_the_store_is_in_its_tests() {
             let method = line.starts_with(' ');
             let called = if method { format!(".{name}(") } else { format!("{module}::{name}(") };
             let also = if method { format!("Store::{name}(") } else { format!("store::{name}(") };
-            if !stories.contains(&called) && !stories.contains(&also) {
+            // A file below a folder may be handed out by the folder's module.
+            let folder = Path::new(&path).parent().and_then(Path::file_name).unwrap().to_string_lossy();
+            let handed_out = !method && stories.contains(&format!("{folder}::{name}("));
+            if !stories.contains(&called) && !stories.contains(&also) && !handed_out {
                 missing.push(format!("{path}: {name}"));
             }
         }

@@ -95,7 +95,7 @@ proptest! {
                 prop_assert!(acme.ca_accepts_unattested || identity.attest);
                 prop_assert!(settings.require != Require::Attestation || identity.attest);
                 let by_name = acme.client_identifier != ClientIdentifier::Random;
-                prop_assert!(!by_name || (named && kind != EnrollmentKind::User));
+                prop_assert!(!by_name || (named && identity.attest && kind != EnrollmentKind::User));
                 let keys = AcmeKeys {
                     directory_url: acme.directory_url.clone(),
                     client_identifier: "x".into(),

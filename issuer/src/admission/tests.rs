@@ -29,6 +29,7 @@ fn permission() -> Permission {
         expected_serial: None,
         expected_device: None,
         enrollment: None,
+        issued_at: Some(AT),
     }
 }
 
@@ -50,6 +51,7 @@ fn ask<'a>(device: &'a DeviceKey, permission: Option<&'a Permission>) -> Questio
         same_device: None,
         same_serial: None,
         approved: false,
+        now: AT,
     }
 }
 
@@ -73,6 +75,20 @@ fn a_new_device_enrolls_by_its_record_and_by_nothing_else() {
     ] {
         assert_eq!(admit(&ask(&device, Some(&Permission { state, ..permission() }))), Err(refusal));
     }
+}
+
+#[test]
+fn th_52_a_certificate_for_a_new_enrollment_is_used_at_once_or_never() {
+    let device = udid(VICTIM);
+    let of_record = permission();
+    let late = |permission: &Permission, approved| {
+        admit(&Question { now: AT.plus(USE_WITHIN * 2), approved, ..ask(&device, Some(permission)) })
+    };
+    let good = Ok(Admission::Enroll { again: None, replaces: None });
+    assert_eq!(admit(&Question { now: AT.plus(USE_WITHIN), ..ask(&device, Some(&of_record)) }), good);
+    assert_eq!(late(&of_record, false), Err(Refusal::TooLate));
+    assert_eq!(late(&of_record, true), good, "an operator looked at it");
+    assert_eq!(late(&Permission { issued_at: None, ..permission() }, false), good, "imported");
 }
 
 #[test]
@@ -211,7 +227,6 @@ fn record(n: u128, flow: Flow) -> Issuance {
         account_token: None,
         managed_apple_account: None,
         anchors: None,
-        await_device_configured: false,
         transaction_id: None,
         created_at: AT,
         issued_at: None,

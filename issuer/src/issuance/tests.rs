@@ -248,6 +248,7 @@ async fn th_05_an_imported_identity_names_its_device() {
         purpose: Purpose::Enrollment,
         expected_serial: None,
         expected_udid: None,
+        managed_apple_account: None,
         label: None,
     };
     assert!(matches!(import_external(&mut tx, &Random::System, NOW, &import).await, Err(Error::Record(_))));

@@ -4,7 +4,7 @@ use mdm_core::ids::{EnrollmentId, LinkId};
 use mdm_core::time::Timestamp;
 use uuid::Uuid;
 
-use super::{Flow, Issuance, Row, select_issuance};
+use super::{Flow, Issuance, Purpose, Row, select_issuance};
 use crate::{Result, Tx};
 
 /// The open records for an ACME certificate whose `ClientIdentifier` has this SHA-256 and that have not ended, two at most.
@@ -17,10 +17,13 @@ pub async fn open_by_client_identifier(tx: &mut Tx, sha256: &[u8; 32], now: Time
     rows.into_iter().map(Issuance::try_from).collect()
 }
 
-/// `open` → `void` for all records of a link, when the link is revoked; how many there were.
+/// `open` or `issued` → `void` for all records of a link, when the link is revoked or fetched once more; how many there were.
+/// A certificate that was issued and that no `Authenticate` came with is worth nothing then.
 pub async fn void_of_link(tx: &mut Tx, link: LinkId) -> Result<u64> {
-    Ok(run!(tx, c => sqlx::query("UPDATE issuance SET state = 'void' WHERE link_id = $1 AND state = 'open'")
-        .bind(link.0).execute(c).await.map(|done| done.rows_affected()))?)
+    Ok(
+        run!(tx, c => sqlx::query("UPDATE issuance SET state = 'void' WHERE link_id = $1 AND state IN ('open', 'issued')")
+        .bind(link.0).execute(c).await.map(|done| done.rows_affected()))?,
+    )
 }
 
 /// `open` → `void` for the renewals of an enrollment, so that only the newest one holds; how many there were.
@@ -30,15 +33,21 @@ pub async fn void_renewals(tx: &mut Tx, enrollment: EnrollmentId) -> Result<u64>
         .bind(enrollment.0).execute(c).await.map(|done| done.rows_affected()))?)
 }
 
-/// `open` → `void` for the records with this `ClientIdentifier`: only the newest one holds; how many there were.
-pub async fn void_client_identifier(tx: &mut Tx, sha256: &[u8; 32]) -> Result<u64> {
-    const VOID: &str = "UPDATE issuance SET state = 'void' WHERE client_identifier_sha256 = $1 AND state = 'open'";
-    Ok(run!(tx, c => sqlx::query(VOID).bind(sha256.to_vec()).execute(c).await.map(|done| done.rows_affected()))?)
+/// `open` → `void` for the records with this `ClientIdentifier` and for the same purpose: only the newest one holds; how many
+/// there were. What somebody does to enroll ends no renewal.
+pub async fn void_client_identifier(tx: &mut Tx, sha256: &[u8; 32], purpose: Purpose) -> Result<u64> {
+    const VOID: &str =
+        "UPDATE issuance SET state = 'void' WHERE client_identifier_sha256 = $1 AND purpose = $2 AND state = 'open'";
+    Ok(
+        run!(tx, c => sqlx::query(VOID).bind(sha256.to_vec()).bind(purpose.as_str()).execute(c).await.map(|done| done.rows_affected()))?,
+    )
 }
 
-/// `open` → `void` for what a flow opened for this serial number: one challenge for each answer (TH-52); how many there were.
+/// `open` or `issued` → `void` for what a flow opened for this serial number: one challenge for each answer, and no certificate of
+/// an older answer that waits to be used (TH-52); how many there were.
 pub async fn void_of_serial(tx: &mut Tx, flow: Flow, serial: &str) -> Result<u64> {
-    const VOID: &str = "UPDATE issuance SET state = 'void' WHERE expected_serial = $1 AND flow = $2 AND state = 'open'";
+    const VOID: &str =
+        "UPDATE issuance SET state = 'void' WHERE expected_serial = $1 AND flow = $2 AND state IN ('open', 'issued')";
     Ok(run!(tx, c => sqlx::query(VOID).bind(serial).bind(flow.as_str()).execute(c).await.map(|r| r.rows_affected()))?)
 }
 
@@ -57,8 +66,9 @@ pub async fn opened_for_serial(tx: &mut Tx, flow: Flow, serial: &str, since: Tim
     Ok(row.n)
 }
 
-/// `open` → `void` for what was fetched with this bearer token, so that only the newest profile holds; how many there were.
+/// `open` or `issued` → `void` for what was fetched with this bearer token, so that only the newest profile holds; how many there
+/// were.
 pub async fn void_of_account_token(tx: &mut Tx, token: Uuid) -> Result<u64> {
-    const VOID: &str = "UPDATE issuance SET state = 'void' WHERE account_token_id = $1 AND state = 'open'";
+    const VOID: &str = "UPDATE issuance SET state = 'void' WHERE account_token_id = $1 AND state IN ('open', 'issued')";
     Ok(run!(tx, c => sqlx::query(VOID).bind(token).execute(c).await.map(|done| done.rows_affected()))?)
 }

@@ -90,6 +90,12 @@ async fn th_50_a_serial_number_of_apples_list_is_no_permission() {
         world.nothing(&world.say(1).await, "sign_in_needed").await;
         assert_eq!(world.web(1).await.status, StatusCode::SEE_OTHER);
         assert_eq!(world.records().await, 0);
+        // What the device's profile at Apple asks for counts too.
+        world.set_door(Door::Ade, open()).await;
+        world.ade_device(server, 2, Some(world.now())).await;
+        world.wish_web_sign_in(server, 2).await;
+        world.nothing(&world.say(2).await, "sign_in_needed").await;
+        assert_eq!(world.web(2).await.status, StatusCode::SEE_OTHER);
 
         // An attested key is asked for, and the silicon can't: no way around it.
         let attested = json!({ "enabled": true, "require": "attestation", "identity": acme("fall_back") });
@@ -111,6 +117,15 @@ async fn th_50_a_serial_number_of_apples_list_is_no_permission() {
         let certificate = world.issued(&profile).await;
         let refused = world.authenticate(&certificate, &device(2)).await.unwrap_err();
         assert!(matches!(refused, Error::Refused(Refusal::Udid)), "{refused}");
+        // The door is asked again when the device comes (TH-48).
+        world.ade_device(server, 1, None).await;
+        let refused = world.authenticate(&certificate, &device(1)).await.unwrap_err();
+        assert!(matches!(refused, Error::NotApproved), "{refused}");
+        world.approve(server, 1).await;
+        world.set_door(Door::Ade, json!({ "enabled": false })).await;
+        let refused = world.authenticate(&certificate, &device(1)).await.unwrap_err();
+        assert!(matches!(refused, Error::DoorClosed(Door::Ade)), "{refused}");
+        world.set_door(Door::Ade, open()).await;
         let admitted = world.authenticate(&certificate, &device(1)).await.unwrap();
         assert_eq!(admitted.kind, EnrollmentKind::Automated);
         let enrollment = world.enrollment(admitted.enrollment).await;
@@ -184,13 +199,23 @@ async fn th_52_each_answer_has_a_challenge_of_its_own_and_voids_the_one_before()
         world.clock.advance(Duration::from_hours(1));
         assert_eq!(world.call(&message).await.status, StatusCode::OK);
 
-        // Whoever replays a call of an enrolled device can't do anything with what comes of it.
-        let mine = world.say(1).await.profile();
-        let enrolled = world.authenticate(&world.issued(&mine).await, &device(1)).await.unwrap().enrollment;
+        // Whoever replays a call before the device does has a certificate; the device's own call makes it worthless, and so does
+        // time. It is no good for another device either.
+        let theirs = world.issued(&world.call(&message).await.profile()).await;
+        let mine = world.issued(&world.say(1).await.profile()).await;
+        let refused = async |certificate, n| match world.authenticate(certificate, &device(n)).await.unwrap_err() {
+            Error::Refused(refusal) => refusal,
+            other => panic!("{other}"),
+        };
+        assert_eq!(refused(&theirs, 1).await, Refusal::NoRecord);
+        let enrolled = world.authenticate(&mine, &device(1)).await.unwrap().enrollment;
         world.tokens(enrolled).await;
-        let theirs = world.say(1).await.profile();
-        let certificate = world.issued(&theirs).await;
-        assert!(world.authenticate(&certificate, &device(2)).await.is_err());
+        assert_eq!(refused(&theirs, 1).await, Refusal::NoRecord);
+        world.clock.advance(Duration::from_hours(1));
+        let kept = world.issued(&world.call(&signed(&world, &info(1))).await.profile()).await;
+        assert_eq!(refused(&kept, 2).await, Refusal::Udid);
+        world.clock.advance(Duration::from_mins(61));
+        assert_eq!(refused(&kept, 1).await, Refusal::TooLate);
         assert_eq!(world.enrollment(enrolled).await.generation, 1);
     })
     .await;
@@ -403,6 +428,58 @@ async fn a_device_comes_by_automated_device_enrollment_and_comes_back() {
         assert_eq!((enrollment.door, enrollment.kind), (Door::Ade, EnrollmentKind::Automated));
         let mut tx = world.store.read().await.unwrap();
         assert_eq!(store::labels::of(&mut tx, admitted.enrollment).await.unwrap(), ["by-ade"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn th_52_calls_of_one_serial_number_at_a_time_leave_one_challenge() {
+    story(|world| async move {
+        world.set_door(Door::Ade, json!({ "enabled": true, "attempts_per_hour": 3 })).await;
+        let server = world.ade_server().await;
+        world.ade_device(server, 1, Some(world.now())).await;
+        let message = signed(&world, &info(1));
+        let answers = futures_util::future::join_all((0..8).map(|_| world.call(&message))).await;
+        let mut open = 0;
+        let good: Vec<_> = answers.iter().filter(|answer| answer.status == StatusCode::OK).collect();
+        for answer in &good {
+            open += usize::from(world.state_of(&answer.profile()).await == State::Open);
+        }
+        assert_eq!((good.len(), open), (3, 1));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn th_53_a_link_that_is_withdrawn_takes_the_certificates_along_that_nobody_used() {
+    story(|world| async move {
+        let (id, code) = world.link_with_id(&link()).await;
+        let certificate = world.issued(&world.post(&format!("/enroll/{code}/profile")).await.profile()).await;
+        let mut tx = world.store.begin().await.unwrap();
+        assert!(enroll::link::revoke(&mut tx, id, world.now()).await.unwrap());
+        tx.commit().await.unwrap();
+        let refused = world.authenticate(&certificate, &device(1)).await.unwrap_err();
+        assert!(matches!(refused, Error::Refused(Refusal::NoRecord)), "{refused}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn th_02_an_older_certificate_of_the_same_name_fulfils_no_newer_record() {
+    story(|world| async move {
+        let server = world.ade_server().await;
+        world.ade_device(server, 1, Some(world.now())).await;
+        let mut by_serial = acme("refuse");
+        by_serial["acme"]["client_identifier"] = json!("serial");
+        world.set_door(Door::Ade, json!({ "enabled": true, "identity": by_serial })).await;
+        let old = world.certificate("SERIAL0001");
+        world.clock.advance(Duration::from_mins(15));
+        let profile = world.say(1).await.profile();
+        assert_eq!(text(&profile, ACME, "ClientIdentifier"), "SERIAL0001");
+        let refused = world.arrive_from_acme(&old, &device(1)).await.unwrap_err();
+        assert!(matches!(refused, Error::Refused(Refusal::NoRecord)), "{refused}");
+        let new = world.certificate("SERIAL0001");
+        world.arrive_from_acme(&new, &device(1)).await.unwrap();
     })
     .await;
 }

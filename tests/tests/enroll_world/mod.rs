@@ -368,6 +368,7 @@ impl World {
             default_profile_id: None,
             cursor: None,
             phase: "fetch".into(),
+            list_began_at: None,
             synced_at: None,
             health: "no_token".into(),
             health_text: None,
@@ -388,6 +389,24 @@ impl World {
         let seen = store::ade::devices::Seen { serial_number: format!("SERIAL{n:04}"), ..Default::default() };
         store::ade::devices::upsert(&mut tx, server, &seen, self.now()).await.unwrap();
         store::ade::devices::approve(&mut tx, server, &seen.serial_number, approved, self.now()).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    /// An operator wishes device number `n` a profile with a web sign-in.
+    pub(crate) async fn wish_web_sign_in(&self, server: Uuid, n: u32) {
+        let profile = store::ade::Profile {
+            id: self.random.uuid_v7(self.now()),
+            name: self.random.uuid_v4().to_string(),
+            revision: 1,
+            body: r#"{"profile_name":"Staff","web_sign_in":true}"#.into(),
+            created_by: "test".into(),
+            created_at: self.now().0,
+            updated_at: self.now().0,
+        };
+        let mut tx = self.store.begin().await.unwrap();
+        store::ade::profiles::insert(&mut tx, &profile).await.unwrap();
+        let serial = format!("SERIAL{n:04}");
+        store::ade::devices::wish(&mut tx, server, &serial, Some(profile.id), self.now()).await.unwrap();
         tx.commit().await.unwrap();
     }
 
@@ -438,7 +457,7 @@ impl World {
     /// A certificate that no record knows.
     pub(crate) fn certificate(&self, common_name: &str) -> Certificate {
         let key = PrivateKey::generate_p256().unwrap();
-        leaf(&self.ca_key, &self.anchor, &key, common_name, LeafUse::ClientIdentity)
+        leaf_at(&self.ca_key, &self.anchor, &key, common_name, LeafUse::ClientIdentity, self.now())
     }
 
     /// What SCEP does with the challenge of a fetched profile.
@@ -604,13 +623,24 @@ impl World {
 }
 
 fn leaf(ca_key: &PrivateKey, ca: &Certificate, key: &PrivateKey, name: &str, leaf_use: LeafUse) -> Certificate {
+    leaf_at(ca_key, ca, key, name, leaf_use, START)
+}
+
+fn leaf_at(
+    ca_key: &PrivateKey,
+    ca: &Certificate,
+    key: &PrivateKey,
+    name: &str,
+    leaf_use: LeafUse,
+    now: Timestamp,
+) -> Certificate {
     let public = PublicKey::from_spki_der(&key.public_spki_der().unwrap()).unwrap();
     let new = NewLeaf {
         common_name: name,
         leaf_use,
         dns_names: &[],
         ip_addresses: &[],
-        now: START,
+        now,
         valid_for: Duration::from_hours(90 * 24),
     };
     let issuer = Issuer { key: ca_key, certificate: ca.der() };

@@ -28,6 +28,10 @@ async fn a_device_comes_and_goes_and_comes_back() {
         assert_eq!((row.generation, row.serial_number.as_deref()), (1, Some(serial.as_str())));
         assert_eq!(row.device_key.as_ref(), Some(&device));
         assert_eq!(enrollments::live_device(&mut tx, &device).await.unwrap().unwrap().id, id);
+        for sent in [serial.clone(), serial.to_uppercase(), serial.to_lowercase()] {
+            let live = enrollments::live_serial(&mut tx, &sent).await.unwrap();
+            assert!(live.is_none_or(|live| live.id == id));
+        }
         assert_eq!(enrollments::live_serial(&mut tx, &serial).await.unwrap().unwrap().id, id);
 
         let state = EnrollmentState::Enrolled { since: at(2) };

@@ -131,7 +131,6 @@ async fn th_48_a_record_for_acme_is_found_by_its_client_identifier_and_never_by_
             account_token: Some(token),
             managed_apple_account: Some("ada@example.org"),
             anchors: Some("[]"),
-            await_device_configured: true,
         };
         let record = NewIssuance { flow: Flow::Byod, challenge: None, details, ..new([0; 32]) };
         issuance::insert(&mut tx, &record).await.unwrap();
@@ -146,7 +145,7 @@ async fn th_48_a_record_for_acme_is_found_by_its_client_identifier_and_never_by_
             (Some(token), Some("ada@example.org"))
         );
         assert_eq!((found.identity_reason.as_deref(), found.anchors.as_deref()), (Some("{}"), Some("[]")));
-        assert!(found.await_device_configured && found.issued_at.is_none() && found.transaction_id.is_none());
+        assert!(found.issued_at.is_none() && found.transaction_id.is_none());
         assert!(
             issuance::open_by_client_identifier(&mut tx, &client_identifier, at(60)).await.unwrap().is_empty(),
             "ended"
@@ -189,11 +188,16 @@ async fn th_52_a_newer_answer_makes_the_older_ones_void() {
         {
             issuance::insert(&mut tx, &record).await.unwrap();
         }
-        assert_eq!(issuance::opened_for_serial(&mut tx, Flow::Ade, &serial, at(-1)).await.unwrap(), 2);
+        let issued = open(Flow::Ade, plain);
+        issuance::insert(&mut tx, &issued).await.unwrap();
+        assert_eq!(issuance::opened_for_serial(&mut tx, Flow::Ade, &serial, at(-1)).await.unwrap(), 3);
         assert_eq!(issuance::opened_for_serial(&mut tx, Flow::Ade, &serial, at(0)).await.unwrap(), 0);
         assert_eq!(issuance::void_of_serial(&mut tx, Flow::Ade, &serial).await.unwrap(), 2);
         assert_eq!(issuance::void_of_serial(&mut tx, Flow::Ade, &serial).await.unwrap(), 0);
-        assert_eq!(issuance::void_client_identifier(&mut tx, &client_identifier).await.unwrap(), 1);
+        assert_eq!(
+            issuance::void_client_identifier(&mut tx, &client_identifier, Purpose::Enrollment).await.unwrap(),
+            1
+        );
         assert_eq!(issuance::void_of_account_token(&mut tx, token).await.unwrap(), 1);
         tx.commit().await.unwrap();
     })

@@ -33,6 +33,9 @@ pub(crate) struct NewImport {
     /// The device's UDID.
     #[schema(value_type = Option<String>)]
     expected_udid: Option<Udid>,
+    /// The person's Managed Apple Account, as the enrollment's profile has it; a must with kind `user`, unless
+    /// `enrollment_id` is given.
+    managed_apple_account: Option<String>,
     /// Put on the enrollment that comes of it.
     #[schema(value_type = Option<String>)]
     label: Option<Label>,
@@ -73,6 +76,9 @@ pub(crate) async fn import_identity(
             "name the device by expected_serial, expected_udid or enrollment_id",
         ));
     }
+    if new.kind == EnrollmentKind::User && new.enrollment_id.is_none() && new.managed_apple_account.is_none() {
+        return Err(Problem::field("managed_apple_account", "is required with kind user: renewals carry it"));
+    }
     let now = shared.clock.now();
     let mut tx = shared.store.begin().await?;
     if let Some(id) = new.enrollment_id {
@@ -85,6 +91,7 @@ pub(crate) async fn import_identity(
         purpose: if new.enrollment_id.is_some() { Purpose::Renewal } else { Purpose::Enrollment },
         expected_serial: new.expected_serial.as_deref(),
         expected_udid: new.expected_udid.as_ref(),
+        managed_apple_account: new.managed_apple_account.as_deref(),
         label: new.label.as_ref(),
     };
     let id = import_external(&mut tx, &shared.random, now, &import).await?;
