@@ -5,6 +5,7 @@ mod trust_world;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use mdm_core::random::Random;
 use mdm_tests::{Backend, both};
 use serde_json::Value;
 use simulator::device::ChannelId;
@@ -163,8 +164,8 @@ async fn a_self_signed_pilot_says_so_and_stays_small() {
     let store = store::Store::open(&store::Settings::new(world.place.url.as_str())).await.unwrap();
     let mut tx = store.begin().await.unwrap();
     for _ in 1..enroll::trust::PILOT_DEVICES {
-        let id = mdm_core::ids::EnrollmentId(uuid::Uuid::new_v4());
-        let key = mdm_core::enrollment::DeviceKey::Udid(uuid::Uuid::new_v4().to_string().parse().unwrap());
+        let id = mdm_core::ids::EnrollmentId(Random::System.uuid_v4());
+        let key = mdm_core::enrollment::DeviceKey::Udid(Random::System.uuid_v4().to_string().parse().unwrap());
         let new = store::enrollments::NewDevice { id, kind: mdm_core::enrollment::EnrollmentKind::Device, key: &key };
         store::enrollments::insert_device(&mut tx, &new, mdm_core::time::Timestamp(1)).await.unwrap();
     }
@@ -209,7 +210,7 @@ async fn the_ca_is_changed_and_no_device_is_lost() {
             let next_file = world.put_root(&format!("root-{round}.pem"), &next);
             let staged = world.config(&lines(&old_file, Some(&next_file)));
             server = world.start(&staged, &old.trust()).await;
-            let held = devices.len() as i64;
+            let held = i64::try_from(devices.len()).unwrap();
             assert_eq!(server.holders().await, (0, held), "{backend}");
             devices.push(server.enroll(&old.trust()).await);
             assert_eq!(server.holders().await, (1, held + 1), "{backend}");

@@ -64,7 +64,7 @@ mod tests {
         let now = Timestamp(1_800_000_000_000);
         let judge = |ahead: Duration| of(now.plus(ahead), now, NOTICE);
         assert_eq!(judge(NOTICE), End::Far);
-        assert_eq!(judge(NOTICE - Duration::from_secs(1)), End::Soon { days: 29, urgent: false });
+        assert_eq!(judge(NOTICE.saturating_sub(Duration::from_secs(1))), End::Soon { days: 29, urgent: false });
         assert_eq!(judge(7 * DAY), End::Soon { days: 7, urgent: false });
         assert_eq!(judge(Duration::from_secs(60)), End::Soon { days: 0, urgent: true });
         assert_eq!(judge(Duration::ZERO), End::Over);

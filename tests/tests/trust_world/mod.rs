@@ -8,6 +8,7 @@ use assay::config::Config;
 use assay::pilot::{self, Operator};
 use http::Method;
 use mdm_core::certificate::Certificate;
+use mdm_core::random::Random;
 use mdm_tests::Backend;
 use mdm_tests::db::Place;
 use rcgen::{
@@ -137,7 +138,7 @@ impl World {
     /// Starts the server; `client` is what the operator trusts.
     pub async fn start(&self, config: &Config, client: &Trust) -> Server {
         let app = App::open(config).await.unwrap();
-        let token = app.make_token(&uuid::Uuid::new_v4().to_string(), &[api::Scope::Admin], 1).await.unwrap();
+        let token = app.make_token(&Random::System.uuid_v4().to_string(), &[api::Scope::Admin], 1).await.unwrap();
         let running = app.start().await.unwrap();
         let operator =
             Operator::new(client, &format!("https://localhost:{}", running.operator.port()), &token).unwrap();
@@ -199,7 +200,7 @@ impl Server {
     /// An iPhone that trusts this and enrolls.
     pub async fn enroll(&self, trust: &Trust) -> Device {
         let hardware = simulator::hardware::find("iPhone17,2").unwrap();
-        let record = Record::new(hardware, "18.1", "22B83", &uuid::Uuid::new_v4().to_string()).unwrap();
+        let record = Record::new(hardware, "18.1", "22B83", &Random::System.uuid_v4().to_string()).unwrap();
         let mut device = Device::new(record, trust.clone(), Behaviour::default()).unwrap();
         device.enroll(&self.link().await).await.unwrap();
         device
