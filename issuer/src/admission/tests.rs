@@ -298,6 +298,7 @@ fn any_permission() -> impl Strategy<Value = Permission> {
             expected_serial,
             expected_device,
             enrollment: enrollment.map(id),
+            issued_at: Some(AT),
         },
     )
 }
