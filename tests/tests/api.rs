@@ -683,6 +683,7 @@ async fn th_05_an_external_identity_is_admitted_for_one_device_only() {
             (json!({"certificate_sha256": "12", "kind": "device", "expected_udid": udid(1)}), "certificate_sha256"),
             (json!({"certificate_sha256": hash, "kind": "device"}), "expected_udid"),
             (json!({"certificate_sha256": hash, "kind": "phone", "expected_udid": udid(1)}), "kind"),
+            (json!({"certificate_sha256": hash, "kind": "user", "expected_udid": udid(1)}), "managed_apple_account"),
         ] {
             assert_eq!(world.post(path, body).await.is(422).fields(), [field]);
         }

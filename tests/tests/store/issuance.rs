@@ -188,11 +188,17 @@ async fn th_52_a_newer_answer_makes_the_older_ones_void() {
         {
             issuance::insert(&mut tx, &record).await.unwrap();
         }
-        let issued = open(Flow::Ade, plain);
+        let issued = NewIssuance { challenge: Some((Random::System.bytes(), at(60))), ..open(Flow::Ade, plain) };
         issuance::insert(&mut tx, &issued).await.unwrap();
+        assert!(issuance::consume(&mut tx, issued.id, &[1; 32], "t", at(1)).await.unwrap());
         assert_eq!(issuance::opened_for_serial(&mut tx, Flow::Ade, &serial, at(-1)).await.unwrap(), 3);
         assert_eq!(issuance::opened_for_serial(&mut tx, Flow::Ade, &serial, at(0)).await.unwrap(), 0);
-        assert_eq!(issuance::void_of_serial(&mut tx, Flow::Ade, &serial).await.unwrap(), 2);
+        assert_eq!(issuance::void_of_serial(&mut tx, Flow::Ade, &serial).await.unwrap(), 3);
+        assert_eq!(
+            issuance::get(&mut tx, issued.id).await.unwrap().unwrap().state,
+            State::Void,
+            "issued, and never used"
+        );
         assert_eq!(issuance::void_of_serial(&mut tx, Flow::Ade, &serial).await.unwrap(), 0);
         assert_eq!(
             issuance::void_client_identifier(&mut tx, &client_identifier, Purpose::Enrollment).await.unwrap(),
