@@ -1,15 +1,10 @@
 //! How a server is, in a word, and what an operator must do about it.
 
-use std::time::Duration;
-
 use mdm_core::time::Timestamp;
 use store::Tx;
 
 use crate::Error;
 use crate::service::Fault;
-
-/// From how long before its end a token is warned of.
-const TOKEN_ENDS_SOON: Duration = Duration::from_secs(30 * 86_400);
 
 /// How a server is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +57,8 @@ impl From<&Fault> for Health {
     }
 }
 
-/// What needs an operator, or soon will, one sentence each; for `/readyz?verbose` and `assay check`.
+/// What needs an operator, or soon will, one sentence each; for `/readyz?verbose` and `assay check`. The ends of
+/// tokens are not among it: the judgement about trust tells of them, with all other ends.
 pub async fn warnings(tx: &mut Tx, now: Timestamp) -> Result<Vec<String>, Error> {
     let mut warnings = Vec::new();
     for server in store::ade::servers::list(tx).await? {
@@ -74,16 +70,7 @@ pub async fn warnings(tx: &mut Tx, now: Timestamp) -> Result<Vec<String>, Error>
             continue;
         }
         let expires_at = server.token_expires_at.map_or(now, Timestamp);
-        let ended = expires_at <= now;
-        if ended {
-            warnings.push(format!("the token of ADE server {name} has ended"));
-        } else if expires_at.since(now) < TOKEN_ENDS_SOON {
-            warnings.push(format!(
-                "the token of ADE server {name} ends in {} days",
-                expires_at.since(now).as_secs() / 86_400
-            ));
-        }
-        let known = ended && server.health == Health::TokenExpired.as_str();
+        let known = expires_at <= now && server.health == Health::TokenExpired.as_str();
         if server.health != Health::Ok.as_str() && !known {
             let text = server.health_text.as_deref().unwrap_or(&server.health);
             warnings.push(format!("ADE server {name}: {text}"));

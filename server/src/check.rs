@@ -66,7 +66,9 @@ async fn all(config: &Config, now: Timestamp) -> Vec<Finding> {
     let mut findings = vec![good("configuration", format!("devices will use {}", config.public_url))];
     findings.push(clock(now));
     findings.extend(certificate_file("profile signing", config.profile_signing.certificate_file.as_deref(), now));
-    findings.extend(certificate_file("external CA", config.identity.external_ca_file.as_deref(), now));
+    // That its end is near is told by W4.
+    let external = certificate_file("external CA", config.identity.external_ca_file.as_deref(), now);
+    findings.extend(external.into_iter().filter(|finding| finding.level != Level::Warning));
     findings.extend(database(config, now).await);
     findings.push(apns(config).await);
     findings.extend(sign_in(config, now).await);
@@ -79,7 +81,14 @@ async fn sign_in(config: &Config, now: Timestamp) -> Option<Finding> {
     match config.sign_in.provider() {
         Ok(None) => None,
         Ok(Some(provider)) => Some(match provider.examine(now).await {
-            Ok(()) => good(ABOUT, format!("{} answers; its redirect URI must be {}", provider.issuer(), config.sign_in_settings().redirect_url())),
+            Ok(()) => good(
+                ABOUT,
+                format!(
+                    "{} answers; its redirect URI must be {}",
+                    provider.issuer(),
+                    config.sign_in_settings().redirect_url()
+                ),
+            ),
             Err(e) => warning(ABOUT, format!("nobody can sign in: {e}")),
         }),
         Err(e) => Some(wrong(ABOUT, format!("{e:#}"))),

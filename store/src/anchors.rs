@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use crate::{Error, Result, Tx};
 
-/// Live device-channel enrollments whose profiles say the same.
+/// Live device-channel enrollments, without those that are to be unenrolled, whose profiles say the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
     /// `ServerURL`; `None` where the profile was made before it was noted.
@@ -24,11 +24,11 @@ struct Row {
 
 from_row!(Row { server_url, anchors, enrollments });
 
-/// The live enrollments of device channels by what their profiles carry.
+/// The live enrollments of device channels by what their profiles carry. One that an operator wants to be gone counts no more.
 pub async fn groups(tx: &mut Tx) -> Result<Vec<Group>> {
     let rows: Vec<Row> = run!(tx, c => sqlx::query_as(
         "SELECT server_url, anchors, COUNT(*) AS enrollments FROM enrollment
-          WHERE channel = 'device' AND state <> 'unenrolled'
+          WHERE channel = 'device' AND state <> 'unenrolled' AND unenroll_requested_at IS NULL
           GROUP BY server_url, anchors ORDER BY server_url, anchors")
         .fetch_all(c).await)?;
     rows.into_iter()
@@ -39,10 +39,11 @@ pub async fn groups(tx: &mut Tx) -> Result<Vec<Group>> {
         .collect()
 }
 
-/// How many device channels are live.
+/// How many device channels are live, without those that an operator wants to be gone.
 pub async fn live(tx: &mut Tx) -> Result<i64> {
     Ok(run!(tx, c => sqlx::query_scalar(
-        "SELECT COUNT(*) FROM enrollment WHERE channel = 'device' AND state <> 'unenrolled'")
+        "SELECT COUNT(*) FROM enrollment
+          WHERE channel = 'device' AND state <> 'unenrolled' AND unenroll_requested_at IS NULL")
         .fetch_one(c).await)?)
 }
 
@@ -56,7 +57,9 @@ pub async fn holders(
     let text = anchors.map(write).unwrap_or_default();
     let after = after.map_or(Uuid::nil(), |id| id.0);
     let ids: Vec<Uuid> = run!(tx, c => sqlx::query_scalar(
-        "SELECT id FROM enrollment WHERE channel = 'device' AND state = 'enrolled' AND COALESCE(anchors, '') = $1 AND id > $2
+        "SELECT id FROM enrollment
+          WHERE channel = 'device' AND state = 'enrolled' AND unenroll_requested_at IS NULL
+            AND COALESCE(anchors, '') = $1 AND id > $2
           ORDER BY id LIMIT $3")
         .bind(&text).bind(after).bind(limit).fetch_all(c).await)?;
     Ok(ids.into_iter().map(EnrollmentId).collect())

@@ -5,6 +5,7 @@ mod trust_world;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use mdm_core::ids::EnrollmentId;
 use mdm_core::random::Random;
 use mdm_tests::{Backend, both};
 use serde_json::Value;
@@ -161,7 +162,7 @@ async fn a_self_signed_pilot_says_so_and_stays_small() {
     server.stop().await;
 
     // It is full.
-    let store = store::Store::open(&store::Settings::new(world.place.url.as_str())).await.unwrap();
+    let store = world.store().await;
     let mut tx = store.begin().await.unwrap();
     for _ in 1..enroll::trust::PILOT_DEVICES {
         let id = mdm_core::ids::EnrollmentId(Random::System.uuid_v4());
@@ -266,4 +267,89 @@ async fn the_ca_is_changed_and_no_device_is_lost() {
         server.stop().await;
         world.place.remove().await;
     }
+}
+
+/// The administrator forgets to stage the CA (N1): from a CA of the organization's own, or of the server's making, straight to a
+/// public one. The fleet holds the old CA, so the old chain is served on, over restarts, though no setting names it any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fleet_that_holds_a_private_ca_is_not_cut_off_by_a_public_certificate() {
+    for own in [true, false] {
+        let world = World::new(Backend::Sqlite).await;
+        let (root, public) = (Ca::new("Example root"), Ca::new("Stands in for a public CA"));
+        world.put_certificate(root.server());
+        let file = world.put_root("root.pem", &root);
+        let config = if own { world.config_without_files() } else { world.config(&lines(&file, None)) };
+        let mut held = Vec::new();
+        let server = world
+            .start_with(&config, |anchors| {
+                held = anchors.iter().map(|anchor| anchor.der().to_vec()).collect();
+                Trust::only(&held)
+            })
+            .await;
+        let trust = Trust::only(&held);
+        let mut device = server.enroll(&trust).await;
+        device.session(ChannelId::DEVICE).await.unwrap();
+        server.stop().await;
+
+        let mut config = world.config("");
+        config.trust.add_public_root(public.certificate.clone());
+        if !own {
+            // The settings first: what is served is the same, and its root is not named any more.
+            let server = world.start(&config, &trust).await;
+            assert_eq!(server.errors().await, ["E2"]);
+            device.session(ChannelId::DEVICE).await.unwrap();
+            server.stop().await;
+        }
+        world.put_certificate(public.server());
+        for _ in 0..2 {
+            let server = world.start(&config, &trust).await;
+            assert!(server.errors().await.contains(&"E7".to_owned()), "own: {own}");
+            assert!(!server.is_trusted_by(&public).await, "own: {own}");
+            device.session(ChannelId::DEVICE).await.unwrap();
+            // Who comes now accepts what is served.
+            server.enroll(&trust).await.session(ChannelId::DEVICE).await.unwrap();
+            server.stop().await;
+        }
+        config.trust.force_switch = true;
+        let server = world.start(&config, &public.trust()).await;
+        assert_eq!(server.errors().await, ["E7"], "own: {own}");
+        assert!(server.is_trusted_by(&public).await, "own: {own}");
+        server.stop().await;
+        world.place.remove().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rg_19_one_odd_device_does_not_keep_the_next_root_from_the_others() {
+    let world = World::new(Backend::Sqlite).await;
+    let (old, next) = (Ca::new("Root 0"), Ca::new("Root 1"));
+    world.put_certificate(old.server());
+    let (old_file, next_file) = (world.put_root("root-0.pem", &old), world.put_root("root-1.pem", &next));
+    let server = world.start(&world.config(&lines(&old_file, None)), &old.trust()).await;
+    for _ in 0..3 {
+        server.enroll(&old.trust()).await;
+    }
+    let mut ids: Vec<EnrollmentId> = Vec::new();
+    for enrollment in server.operator.all("/api/v1/enrollments").await.unwrap() {
+        ids.push(EnrollmentId(enrollment["id"].as_str().unwrap().parse().unwrap()));
+    }
+    ids.sort();
+    let odd = ids[1];
+    server.operator.post(&format!("/api/v1/enrollments/{}/renewal", odd.0), &Value::Null).await.unwrap();
+    server.stop().await;
+    world.spoil("UPDATE renewal SET cert_sha256 = $1, due_at = NULL WHERE enrollment_id = $2", odd).await;
+
+    let server = world.start(&world.config(&lines(&old_file, Some(&next_file))), &old.trust()).await;
+    // The pass at the start comes to all of them.
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    server.stop().await;
+    let store = world.store().await;
+    let mut tx = store.read().await.unwrap();
+    for id in [ids[0], ids[2]] {
+        let row = store::renewals::get(&mut tx, id).await.unwrap();
+        assert_eq!(row.map(|row| row.reason), Some(store::renewals::Reason::Anchors), "{id}");
+    }
+    drop(tx);
+    store.close().await;
+    world.place.remove().await;
 }

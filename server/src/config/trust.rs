@@ -4,6 +4,7 @@
 //! of a server can switch that off), `com.apple.mdm.yaml` (the pinning keys).
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use mdm_core::certificate::Certificate;
@@ -41,7 +42,13 @@ pub struct Trust {
     /// Stand-ins for the public CAs, in rehearsals only: no configuration file can set it.
     #[serde(skip)]
     public_roots: Vec<Certificate>,
+    /// Shorter in rehearsals only: no configuration file can set it.
+    #[serde(skip)]
+    judge_again: Option<Duration>,
 }
+
+/// How often a TLS certificate that is held back is judged again: every judgement counts all enrollments.
+const JUDGE_AGAIN: Duration = Duration::from_secs(60);
 
 /// Who signed the server's TLS certificate.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize)]
@@ -170,6 +177,16 @@ impl Trust {
     /// Lets this root count as one that devices have, for a rehearsal within one process.
     pub fn add_public_root(&mut self, root: Certificate) {
         self.public_roots.push(root);
+    }
+
+    /// Judges a certificate that is held back so often, for a rehearsal within one process.
+    pub fn set_judge_again(&mut self, every: Duration) {
+        self.judge_again = Some(every);
+    }
+
+    /// How often a certificate that is held back is judged again.
+    pub(crate) fn judge_again(&self) -> Duration {
+        self.judge_again.unwrap_or(JUDGE_AGAIN)
     }
 
     /// Roots that count as public beside the real ones.

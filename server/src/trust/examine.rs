@@ -120,7 +120,8 @@ fn chain(facts: &Facts, leaf: &Certificate, now: Timestamp, found: &mut Vec<Find
         ServerKind::PrivateCa if anchored == Path::Leads => {}
         ServerKind::PrivateCa if public == Path::Leads => found.push(contradiction(
             &format!("trust.server_certificate is \"{declared}\", but the certificate comes from a public CA that is not in trust.anchors"),
-            "say trust.server_certificate = \"public\"; check first that no enrolled device is pinned to another CA (E7)",
+            "with devices enrolled, serve the former certificate again and stage this CA's root in trust.next_anchors: docs/trust.md, \
+             \"Changing the CA\"; only while no device is enrolled, say trust.server_certificate = \"public\" at once",
         )),
         ServerKind::PrivateCa => found.push(finding(
             Code::E2,
@@ -197,7 +198,8 @@ fn pins(facts: &Facts, now: Timestamp, found: &mut Vec<Finding>) {
 /// How many live enrollments would not accept `chain`. Those of which nothing is known are not counted.
 pub(super) fn lost(facts: &Facts, chain: &[Certificate], now: Timestamp) -> Lost {
     let known: Vec<Certificate> = facts.anchors.iter().chain(&facts.next_anchors).cloned().collect();
-    let reached = path::reached(chain, &known, now);
+    let once_known: Vec<Certificate> = known.iter().chain(&facts.former_anchors).cloned().collect();
+    let reached = path::reached(chain, &once_known, now);
     let public = path::follow(chain, &path::public_roots(&facts.public_roots), now) == Path::Leads;
     let beforehand = facts.preinstalled && path::leads_to(chain, &known, now);
     let (mut enrollments, mut of) = (0, 0);
@@ -205,8 +207,9 @@ pub(super) fn lost(facts: &Facts, chain: &[Certificate], now: Timestamp) -> Lost
         let Some(anchors) = &group.anchors else { continue };
         of += group.enrollments;
         let by_anchor = anchors.iter().any(|anchor| reached.contains(anchor));
-        // A pinned device takes nothing else; one that is not also takes what it trusts by itself.
-        let by_itself = (anchors.is_empty() || !facts.pinned) && (public || beforehand);
+        // A profile that carries anchors may pin them, whatever the settings say today: only without any does a device take
+        // what it trusts by itself.
+        let by_itself = anchors.is_empty() && (public || beforehand);
         if !by_anchor && !by_itself {
             enrollments += group.enrollments;
         }

@@ -31,6 +31,8 @@ pub struct Facts {
     pub anchors: Vec<Certificate>,
     /// Those that will take over.
     pub next_anchors: Vec<Certificate>,
+    /// Those that were given while the chain was served that was served last: devices may hold them still.
+    pub former_anchors: Vec<Certificate>,
     /// Roots that count as public beside the real ones (rehearsals).
     pub public_roots: Vec<Certificate>,
     /// What the profiles of live enrollments carry.

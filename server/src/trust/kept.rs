@@ -13,7 +13,11 @@ use store::Tx;
 
 use super::examine::lost;
 use super::facts::{Lost, Seen};
+use super::path;
 use super::watch::Setup;
+
+/// In the row's chain: after this line come the anchors that devices know the chain by. PEM readers pass over it.
+const ANCHORS: &str = "# anchors\n";
 
 /// The row of `sealed_key`.
 const NAME: &str = "server-tls-last";
@@ -36,18 +40,60 @@ impl Pair {
     }
 }
 
-/// Keeps this pair as the one that is served.
-pub(super) async fn keep(tx: &mut Tx, sealer: &Sealer, random: &Random, pair: &Pair, now: Timestamp) -> Result<()> {
-    let leaf = pair.certificates()?.into_iter().next().context("the chain is empty")?;
+/// The chain of a row, and the anchors behind it.
+fn split(text: &[u8]) -> (&[u8], &[u8]) {
+    let mark = ANCHORS.as_bytes();
+    let at = text.windows(mark.len()).position(|window| window == mark);
+    at.and_then(|at| Some((text.get(..at)?, text.get(at + mark.len()..)?))).unwrap_or((text, &[]))
+}
+
+/// The anchors that were given while the kept chain was served, and those of before that it leads to.
+pub(super) async fn anchors(tx: &mut Tx) -> Result<Vec<Certificate>, store::Error> {
+    let Some(row) = store::keys::get(tx, NAME).await? else { return Ok(Vec::new()) };
+    let (_, anchors) = split(&row.chain);
+    Ok(pem_chain(&String::from_utf8_lossy(anchors)).unwrap_or_else(|e| {
+        tracing::error!(error = %e, "the anchors of the TLS certificate that was served last cannot be read");
+        Vec::new()
+    }))
+}
+
+/// Keeps this pair as the one that is served, with these anchors, and those kept before that still have to do with it: they may
+/// leave the settings while devices hold them.
+pub(super) async fn keep(
+    tx: &mut Tx,
+    sealer: &Sealer,
+    random: &Random,
+    pair: &Pair,
+    given: &[Certificate],
+    now: Timestamp,
+) -> Result<()> {
+    let certificates = pair.certificates()?;
+    let leaf = certificates.first().context("the chain is empty")?;
     let before = store::keys::get(tx, NAME).await?;
-    if before.as_ref().is_some_and(|row| row.chain == pair.chain) {
+    let same = before.as_ref().is_some_and(|row| split(&row.chain).0.trim_ascii_end() == pair.chain.trim_ascii_end());
+    let mut held = given.to_vec();
+    for anchor in anchors(tx).await? {
+        let fresh = held.iter().all(|other| other.der() != anchor.der());
+        if fresh && (same || path::leads_to(&certificates, std::slice::from_ref(&anchor), now)) {
+            held.push(anchor);
+        }
+    }
+    // Always in one order: the same is not written again.
+    held.sort_by_key(Certificate::fingerprint);
+    let mut text = pair.chain.clone();
+    if !held.is_empty() {
+        text.extend_from_slice(b"\n");
+        text.extend_from_slice(ANCHORS.as_bytes());
+        held.iter().for_each(|anchor| text.extend_from_slice(anchor.to_pem().as_bytes()));
+    }
+    if before.as_ref().is_some_and(|row| row.chain == text) {
         return Ok(());
     }
     let key = PrivateKey::from_pem(&pair.key)?.to_pkcs8_der()?;
     let row = store::keys::Row {
         name: NAME.to_owned(),
         certificate: leaf.der().to_vec(),
-        chain: pair.chain.clone(),
+        chain: text,
         key_sealed: sealer.seal(&context(), key.expose(), random),
         not_after: leaf.not_after().0,
         // Two pairs within one millisecond must differ in it.
@@ -64,7 +110,22 @@ async fn kept(tx: &mut Tx, sealer: &Sealer) -> Result<Option<Pair>> {
     let Some(row) = store::keys::get(tx, NAME).await? else { return Ok(None) };
     let key = sealer.open(&context(), &row.key_sealed).context("the TLS key that was kept cannot be opened")?;
     let pem = PrivateKey::from_pkcs8_der(key.expose())?.to_pkcs8_pem()?;
-    Ok(Some(Pair { chain: row.chain, key: pem.expose().as_bytes().to_vec() }))
+    let (chain, _) = split(&row.chain);
+    Ok(Some(Pair { chain: chain.trim_ascii_end().to_vec(), key: pem.expose().as_bytes().to_vec() }))
+}
+
+/// Whether what is kept can go on being served and loses fewer devices than this chain: then it stays kept.
+pub(super) async fn is_better(
+    tx: &mut Tx,
+    sealer: &Sealer,
+    setup: &Setup,
+    chain: Vec<Certificate>,
+    now: Timestamp,
+) -> Result<bool> {
+    let Some(former) = kept(tx, sealer).await? else { return Ok(false) };
+    let former = former.certificates()?;
+    let facts = setup.facts(tx, chain, Seen::NotLooked).await?;
+    Ok(lasts(&former, now) && lost(&facts, &former, now).enrollments < lost(&facts, &facts.chain, now).enrollments)
 }
 
 /// Whether a chain can go on being served: once it ends it is of no use to any device, and the new one is taken, whomever it loses.
@@ -111,6 +172,12 @@ pub(super) async fn at_start(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_anchors_behind_a_chain_are_told_apart_from_it() {
+        assert_eq!(split(b"chain\n# anchors\nroots"), (&b"chain\n"[..], &b"roots"[..]));
+        assert_eq!(split(b"chain"), (&b"chain"[..], &b""[..]));
+    }
 
     #[test]
     fn a_former_chain_is_served_until_shortly_before_its_end() {

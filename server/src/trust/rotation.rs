@@ -7,7 +7,7 @@ use store::Store;
 
 use super::watch::Setup;
 
-/// How many in one transaction.
+/// How many are looked up at once.
 const BATCH: i64 = 200;
 
 /// Asks for a new profile for every enrolled device that lacks a next anchor; gives how many were asked for. One for which that
@@ -30,17 +30,17 @@ pub(crate) async fn renew_profiles(store: &Store, setup: &Setup, now: Timestamp)
         }
         let mut after: Option<EnrollmentId> = None;
         loop {
-            let mut tx = store.begin().await?;
-            let ids = store::anchors::holders(&mut tx, group.anchors.as_deref(), after, BATCH).await?;
+            let ids = store::anchors::holders(&mut store.read().await?, group.anchors.as_deref(), after, BATCH).await?;
             for id in &ids {
-                match renewal::want(&mut tx, *id, Reason::Anchors, now).await {
+                match store::retry(|| want(store, *id, now)).await {
                     Ok(fresh) => asked += u64::from(fresh),
-                    // One odd device must not stop the others (RG-19).
                     Err(renewal::Error::NothingToRenew(_)) => {}
-                    Err(e) => return Err(e),
+                    // One odd device must not stop the others (RG-19).
+                    Err(e) => tracing::error!(
+                        enrollment.id = %id, error = %e, "a device could not be asked to take the next anchor; tried again in an hour"
+                    ),
                 }
             }
-            tx.commit().await?;
             after = ids.last().copied();
             if after.is_none() {
                 break;
@@ -49,4 +49,11 @@ pub(crate) async fn renew_profiles(store: &Store, setup: &Setup, now: Timestamp)
         done.push(group.anchors);
     }
     Ok(asked)
+}
+
+async fn want(store: &Store, enrollment: EnrollmentId, now: Timestamp) -> Result<bool, renewal::Error> {
+    let mut tx = store.begin().await?;
+    let fresh = renewal::want(&mut tx, enrollment, Reason::Anchors, now).await?;
+    tx.commit().await?;
+    Ok(fresh)
 }

@@ -31,7 +31,14 @@ pub(crate) async fn served(
     if let Some(files) = tls::Files::of(config) {
         let read = files.read().map(|(chain, key)| Pair { chain, key });
         let (pair, held_back) = kept::at_start(tx, sealer, setup, read, now).await?;
-        kept::keep(tx, sealer, random, &pair, now).await?;
+        kept::keep(tx, sealer, random, &pair, &setup.given(), now).await?;
+        if held_back.is_some() {
+            // Who enrolls or renews now must accept what is served, too.
+            let given = setup.given();
+            let mut former = kept::anchors(tx).await?;
+            former.retain(|f| given.iter().all(|anchor| anchor.der() != f.der()));
+            setup.anchors.extend(former);
+        }
         return Ok((Some(Arc::new(ServerCertificate::from_pem(&pair.chain, &pair.key)?)), held_back));
     }
     let host = config.public_url.host_str().context("public_url has no host")?.trim_matches(['[', ']']);
@@ -42,5 +49,10 @@ pub(crate) async fn served(
     let chain = format!("{}{}", made.certificate.to_pem(), made.ca.to_pem());
     let key = made.key.to_pkcs8_pem()?;
     setup.anchors.push(made.ca);
-    Ok((Some(Arc::new(ServerCertificate::from_pem(chain.as_bytes(), key.expose().as_bytes())?)), None))
+    let pair = Pair { chain: chain.into_bytes(), key: key.expose().as_bytes().to_vec() };
+    // Where files come into use later, devices that hold this CA are not lost at once.
+    if !kept::is_better(tx, sealer, setup, pair.certificates()?, now).await? {
+        kept::keep(tx, sealer, random, &pair, &setup.given(), now).await?;
+    }
+    Ok((Some(Arc::new(ServerCertificate::from_pem(&pair.chain, &pair.key)?)), None))
 }

@@ -1,6 +1,7 @@
 //! Gathers the facts: of the configuration, the files, the database and the network.
 
 use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use mdm_core::certificate::Certificate;
@@ -11,13 +12,15 @@ use url::Url;
 
 use super::ends::{NOTICE, URGENT};
 use super::facts::{Ending, Facts, Lost, Seen, Stale};
-use super::{Finding, examine, probe};
+use super::{Finding, examine, kept, probe};
 use crate::config::{Config, ServerKind, Verification};
 use crate::listen::ServerCertificate;
 use crate::tls;
 
 /// From how long before its end the CA of device identities is told of: every device must get a new one before that.
-const CA_NOTICE: std::time::Duration = std::time::Duration::from_secs(365 * 86_400);
+const CA_NOTICE: Duration = Duration::from_secs(365 * 86_400);
+/// The same for an external one, which may live shorter: at most the last third of its life.
+const EXTERNAL_CA_NOTICE: Duration = Duration::from_secs(90 * 86_400);
 
 /// What the configuration says about trust, with its files read.
 #[derive(Debug, Clone)]
@@ -38,6 +41,10 @@ pub struct Setup {
     /// Those that will take over.
     pub next_anchors: Vec<Certificate>,
     public_roots: Vec<Certificate>,
+    /// The CAs of `identity.external_ca_file`.
+    external: Vec<Certificate>,
+    /// How often a certificate that is held back is judged again.
+    pub(super) judge_again: Duration,
 }
 
 impl Setup {
@@ -63,6 +70,14 @@ impl Setup {
             anchors,
             next_anchors: all(&trust.next_anchors)?,
             public_roots: trust.public_roots().to_vec(),
+            external: config
+                .identity
+                .external_ca_file
+                .as_deref()
+                .map(tls::read_anchors)
+                .transpose()?
+                .unwrap_or_default(),
+            judge_again: trust.judge_again(),
         })
     }
 
@@ -89,9 +104,10 @@ impl Setup {
             held_back: None,
             anchors: self.anchors.clone(),
             next_anchors: self.next_anchors.clone(),
+            former_anchors: Vec::new(),
             public_roots: self.public_roots.clone(),
             groups: Vec::new(),
-            ends: Vec::new(),
+            ends: self.external.iter().map(of_external).collect(),
             stale: Vec::new(),
             seen,
         }
@@ -99,12 +115,12 @@ impl Setup {
 
     /// The facts as they are with this chain.
     pub async fn facts(&self, tx: &mut Tx, chain: Vec<Certificate>, seen: Seen) -> Result<Facts, store::Error> {
-        Ok(Facts {
-            groups: store::anchors::groups(tx).await?,
-            ends: endings(tx).await?,
-            stale: stale(tx, &self.needed()).await?,
-            ..self.facts_at_hand(chain, seen)
-        })
+        let mut facts = self.facts_at_hand(chain, seen);
+        facts.groups = store::anchors::groups(tx).await?;
+        facts.former_anchors = kept::anchors(tx).await?;
+        facts.ends.extend(endings(tx).await?);
+        facts.stale = stale(tx, &self.needed()).await?;
+        Ok(facts)
     }
 
     /// What is seen through the public URL, where `trust.probe` allows a look.
@@ -119,6 +135,19 @@ impl Setup {
             group.anchors.as_ref().is_some_and(|held| next.iter().all(|anchor| held.contains(anchor)))
         };
         groups.iter().filter(holds).map(|group| group.enrollments).sum()
+    }
+}
+
+/// An external CA of device identities, which ends with every identity below it.
+fn of_external(ca: &Certificate) -> Ending {
+    let life = ca.not_after().since(ca.not_before());
+    Ending {
+        about: "external CA",
+        name: format!("{} (identity.external_ca_file)", ca.subject()),
+        not_after: ca.not_after(),
+        notice: EXTERNAL_CA_NOTICE.min(life / 3),
+        what_to_do: "at its end no identity below it is accepted: put the next CA beside it in identity.external_ca_file, let the ACME \
+                     server issue under it, and renew the devices: docs/identity.md",
     }
 }
 
@@ -295,5 +324,31 @@ impl Watch {
 
     fn change(&self, change: impl FnOnce(&mut State)) {
         change(&mut self.0.state.write().expect("no holder of this lock panics"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trust::Code;
+    use crate::trust::ends::DAY;
+
+    #[test]
+    fn w4_tells_of_the_end_of_an_external_ca() {
+        let made = rcgen::generate_simple_self_signed(vec!["Identities".to_owned()]).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("identities.pem");
+        std::fs::write(&file, made.cert.pem()).unwrap();
+        let text = format!(
+            "public_url = 'https://mdm.example.com'\nidentity.external_ca_file = {:?}",
+            file.display().to_string()
+        );
+        let setup = Setup::read(&Config::parse(&text).unwrap()).unwrap();
+        let facts = setup.facts_at_hand(Vec::new(), Seen::NotLooked);
+        let end = setup.external[0].not_after();
+        let codes = |now: Timestamp| examine::examine(&facts, now).iter().map(|f| f.code).collect::<Vec<_>>();
+        assert_eq!(codes(end.minus(91 * DAY)), []);
+        assert_eq!(codes(end.minus(89 * DAY)), [Code::W4]);
+        assert_eq!(codes(end.plus(DAY)), [Code::W4]);
     }
 }

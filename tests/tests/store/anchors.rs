@@ -47,6 +47,15 @@ async fn enrollments_are_counted_by_the_anchors_they_hold() {
         assert_eq!(anchors::holders(&mut tx, Some(&[next]), None, 10).await.unwrap(), []);
         let unknown = enrolled(&mut tx).await;
         assert!(anchors::holders(&mut tx, None, None, 1000).await.unwrap().contains(&unknown));
+
+        // One that is to be unenrolled holds up nothing any more.
+        let now = mdm_core::time::Timestamp(1);
+        assert!(store::enrollments::request_unenroll(&mut tx, expected[0], Some(now)).await.unwrap());
+        assert_eq!(anchors::holders(&mut tx, Some(&[old]), None, 10).await.unwrap(), expected[1..]);
+        assert_eq!(anchors::live(&mut tx).await.unwrap(), before + 4, "one more, one less");
+        let groups = anchors::groups(&mut tx).await.unwrap();
+        let held = groups.iter().find(|g| g.anchors.as_deref() == Some(&[old])).unwrap();
+        assert_eq!(held.enrollments, 2);
         tx.commit().await.unwrap();
     })
     .await;

@@ -8,6 +8,7 @@ use assay::config::Config;
 use assay::pilot::{self, Operator};
 use http::Method;
 use mdm_core::certificate::Certificate;
+use mdm_core::ids::EnrollmentId;
 use mdm_core::random::Random;
 use mdm_tests::Backend;
 use mdm_tests::db::Place;
@@ -20,6 +21,7 @@ use simulator::authority::Authority;
 use simulator::device::{Behaviour, Device};
 use simulator::http::{Answer, Client, Trust};
 use simulator::record::Record;
+use sqlx::Connection as _;
 use tempfile::TempDir;
 
 /// A certificate authority for servers.
@@ -91,7 +93,7 @@ pub struct Server {
     pub operator: Operator,
     pub url: String,
     pub health: String,
-    running: Running,
+    pub running: Running,
 }
 
 impl World {
@@ -132,16 +134,46 @@ impl World {
             toml(&self.file("cert.pem")),
             toml(&self.file("key.pem"))
         );
-        Config::parse(&format!("{}{files}[trust]\n{trust}\n", self.text)).unwrap()
+        self.parse(&format!("{files}[trust]\n{trust}"))
+    }
+
+    /// The configuration without certificate files.
+    pub fn config_without_files(&self) -> Config {
+        self.parse("")
+    }
+
+    fn parse(&self, more: &str) -> Config {
+        let mut config = Config::parse(&format!("{}{more}\n", self.text)).unwrap();
+        config.trust.set_judge_again(Duration::from_millis(500));
+        config
+    }
+
+    /// SQL that makes a row unreadable, for an enrollment; in `SQLite` only.
+    pub async fn spoil(&self, sql: &'static str, enrollment: EnrollmentId) {
+        let mut raw = sqlx::SqliteConnection::connect(&self.place.url).await.unwrap();
+        let done = sqlx::query(sql).bind(vec![0_u8]).bind(enrollment.0).execute(&mut raw).await.unwrap();
+        assert_eq!(done.rows_affected(), 1);
+        raw.close().await.unwrap();
+    }
+
+    /// The database, while the server is stopped.
+    pub async fn store(&self) -> store::Store {
+        store::Store::open(&store::Settings::new(self.place.url.as_str())).await.unwrap()
     }
 
     /// Starts the server; `client` is what the operator trusts.
     pub async fn start(&self, config: &Config, client: &Trust) -> Server {
+        self.start_with(config, |_| client.clone()).await
+    }
+
+    /// The same; `client` makes it from the anchors of the server.
+    pub async fn start_with(&self, config: &Config, client: impl FnOnce(&[Certificate]) -> Trust) -> Server {
         let app = App::open(config).await.unwrap();
         let token = app.make_token(&Random::System.uuid_v4().to_string(), &[api::Scope::Admin], 1).await.unwrap();
         let running = app.start().await.unwrap();
         let operator =
-            Operator::new(client, &format!("https://localhost:{}", running.operator.port()), &token).unwrap();
+            Operator::new(&client(&running.anchors), &format!("https://localhost:{}", running.operator.port()), &token)
+                .unwrap();
         let url = config.public_url.to_string();
         let health = format!("http://{}", running.health);
         let server = Server { operator, url, health, running };

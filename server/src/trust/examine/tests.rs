@@ -82,6 +82,7 @@ fn private(chain: Vec<Certificate>, root: &Ca) -> Facts {
         held_back: None,
         anchors: vec![root.certificate.clone()],
         next_anchors: Vec::new(),
+        former_anchors: Vec::new(),
         public_roots: Vec::new(),
         groups: Vec::new(),
         ends: Vec::new(),
@@ -188,6 +189,7 @@ fn e5_what_is_said_contradicts_the_chain() {
     let other = root("Other");
     let wrong = Facts { kind: ServerKind::PrivateCa, anchors: vec![other.certificate.clone()], ..public_ca.clone() };
     assert_eq!(codes(&wrong), [Code::E5]);
+    assert!(text(&wrong, Code::E5).contains("Changing the CA"), "it must not lead to a fleet that is cut off");
     // Self-signed or not.
     assert_eq!(codes(&Facts { kind: ServerKind::SelfSigned, ..private_ca.clone() }), [Code::E5]);
     let key = KeyPair::generate().unwrap();
@@ -240,10 +242,18 @@ fn e7_enrolled_devices_do_not_accept_the_chain() {
     // Of these nothing is known: they are not counted.
     let unknown = Group { server_url: None, anchors: None, enrollments: 5 };
     assert_eq!(codes(&Facts { groups: vec![unknown], ..too_early }), []);
-    // Without a pin a device also takes a public chain; with one it does not.
-    let to_public = Facts { groups: vec![holding(&[&old], 1)], ..public(vec![leaf(&next)], &next) };
-    assert_eq!(codes(&to_public), []);
-    assert!(codes(&Facts { pinned: true, ..to_public.clone() }).contains(&Code::E7));
+    // A device whose profile carried anchors is pinned to them, whatever the settings say today (N1).
+    let to_public = Facts { groups: vec![holding(&[&old], 9)], ..public(vec![leaf(&next)], &next) };
+    assert!(!to_public.pinned);
+    assert_eq!(codes(&to_public), [Code::E7]);
+    assert!(text(&to_public, Code::E7).contains("9 of 9 enrolled devices"));
+    let staged = Facts { former_anchors: vec![next.certificate.clone()], ..to_public.clone() };
+    assert_eq!(codes(&Facts { groups: vec![holding(&[&old, &next], 9)], ..staged }), []);
+    assert_eq!(codes(&Facts { groups: vec![holding(&[], 9)], ..to_public.clone() }), []);
+    // The former chain does not send its root, and the settings do not name it any more.
+    let still = Facts { former_anchors: vec![old.certificate.clone()], ..to_public };
+    assert_eq!(lost(&still, &[leaf(&old)], NOW).enrollments, 0);
+    assert_eq!(lost(&still, &still.chain, NOW).enrollments, 9);
     // Devices that trust only what they have by themselves are lost to a private CA, unless it is there beforehand.
     let to_private = Facts { groups: vec![holding(&[], 4)], ..private(vec![leaf(&old)], &old) };
     assert_eq!(codes(&to_private), [Code::E7]);
