@@ -59,9 +59,6 @@ pub(crate) async fn authorize(
     if device.device_key.as_ref() != Some(&sender.device) {
         return Err(DeviceError::Denied(OTHER_DEVICE));
     }
-    if device.unenroll_requested_at.is_some() {
-        return Err(DeviceError::Unenroll);
-    }
     Ok(Authorized { device, identity: pin })
 }
 

@@ -12,7 +12,7 @@ use crate::authorize::{Authorized, authorize, event, record_refusal};
 use crate::bearer::Head;
 use crate::identity::Identity;
 use crate::reply::{self, DeviceError};
-use crate::{Door, declarative, quarantine, set_up, tokens, user_authenticate};
+use crate::{Door, declarative, quarantine, set_up, tokens, unenroll, user_authenticate};
 
 /// User channels of one device: more than any Shared iPad has users, fewer than would hurt.
 const MOST_USERS: usize = 1000;
@@ -28,6 +28,7 @@ pub(crate) async fn receive(
     let kind = message.message_type();
     metrics::counter!("check_in_messages_total", "message_type" => kind).increment(1);
     let result = store::retry(|| handle(door, head, identity, message, raw)).await;
+    let result = unenroll::told(door, identity, message.sender(), result).await;
     if let Err(error) = &result {
         record_refusal(door, identity, kind, error).await;
         if let (DeviceError::Enroll(enroll::Error::Refused(refusal)), Message::Authenticate(message)) = (error, message)
@@ -54,6 +55,10 @@ async fn handle(
         return Ok(reply::empty());
     }
     let authorized = authorize(door, &mut tx, identity, message.sender(), now).await?;
+    // One that leaves by itself need not be told to.
+    if authorized.device.unenroll_requested_at.is_some() && !matches!(message, Message::CheckOut(_)) {
+        return Err(DeviceError::Unenroll);
+    }
     door.seen.note(authorized.device.id, now);
     // A device that leaves may do so without a token, and a user channel that begins with this message is looked at once it is there.
     if !matches!(message, Message::CheckOut(_) | Message::TokenUpdate(_)) {
@@ -268,27 +273,9 @@ async fn check_out(
     if matches!(ended.state, EnrollmentState::Unenrolled { .. }) {
         return Ok(());
     }
-    if message.sender.user.is_none() {
-        for user in enrollments::users_of(tx, device.id).await? {
-            if !matches!(user.state, EnrollmentState::Unenrolled { .. }) {
-                end(tx, &user, now).await?;
-            }
-        }
-    }
-    end(tx, &ended, now).await?;
+    enroll::leave::end(tx, &ended, EnrollmentEvent::CheckOut, now).await?;
     event(tx, Some(ended.id), "enrollment.checked_out", "The device removed its enrollment profile", now).await?;
     tracing::info!(enrollment.id = %ended.id, "checked out");
-    Ok(())
-}
-
-/// Ends one channel: state, queue, push and policies.
-async fn end(tx: &mut Tx, enrollment: &Enrollment, now: Timestamp) -> Result<(), DeviceError> {
-    let state = transition(enrollment, EnrollmentEvent::CheckOut, now)?;
-    commands::clear(tx, enrollment.id, "the device checked out", now).await?;
-    enrollments::end(tx, enrollment.id, state).await?;
-    store::renewals::abandon(tx, enrollment.id, now).await?;
-    store::push::connected(tx, enrollment.id).await?;
-    policy::unenrolled(tx, enrollment.id).await?;
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use crate::bearer::{Head, is_account_driven};
 use crate::identity::Identity;
 use crate::reply::{self, DeviceError};
 use crate::user_authenticate::check_token;
-use crate::{Door, set_up, unlock};
+use crate::{Door, set_up, unenroll, unlock};
 
 /// Commands that may be refused at rendering in one answer before the session is ended.
 const MOST_REFUSALS: usize = 20;
@@ -28,6 +28,7 @@ pub(crate) async fn connect(
 ) -> Result<Response, DeviceError> {
     metrics::counter!("reports_total", "status" => report.status.as_str()).increment(1);
     let result = store::retry(|| answer(door, head, identity, report, raw)).await;
+    let result = unenroll::told(door, identity, &report.sender, result).await;
     if let Err(error) = &result {
         record_refusal(door, identity, "report", error).await;
     }

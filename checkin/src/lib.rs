@@ -17,6 +17,7 @@ mod quarantine;
 mod reply;
 pub mod set_up;
 mod tokens;
+mod unenroll;
 mod unlock;
 mod user_authenticate;
 

@@ -2,7 +2,7 @@
 
 use mdm_core::crypto::cms_sign::SignError;
 use mdm_core::crypto::machine_info::MachineInfoError;
-use mdm_core::enrollment::Door;
+use mdm_core::enrollment::{Door, InvalidTransition};
 use policy::reason::ReasonCode;
 use store::Busy;
 
@@ -93,6 +93,9 @@ pub enum Error {
     /// The token that the enrollment profile was fetched with is no longer good, or is another enrollment's.
     #[error("the account token of this enrollment was revoked")]
     AccountToken,
+    /// What happened does not fit the enrollment's state (TH-13).
+    #[error(transparent)]
+    State(#[from] InvalidTransition),
     /// An `Authenticate` with another push topic than its enrollment has (TH-14).
     #[error("the push topic is not the one of the enrollment")]
     Topic,

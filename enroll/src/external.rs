@@ -59,7 +59,13 @@ pub(crate) async fn open_record(
         .identity
         .acme
         .is_some_and(|acme| acme.issuers.is_empty() || acme.issuers.iter().any(|sha256| *sha256 == issuer.to_string()));
-    Ok(accepted.then_some(record))
+    Ok((accepted && !was_refused(tx, certificate).await?).then_some(record))
+}
+
+/// Whether an operator refused this certificate in the quarantine: it has no record of its own that could be revoked.
+pub(crate) async fn was_refused(tx: &mut Tx, certificate: &Certificate) -> Result<bool, Error> {
+    let standing = store::quarantine::of_certificate(tx, certificate.fingerprint()).await?;
+    Ok(standing.is_some_and(|row| row.state == "refused"))
 }
 
 /// The record by which a certificate renews an enrollment, where it was not used yet: it was issued here, or it came from an

@@ -11,6 +11,7 @@ mod error;
 mod external;
 pub mod http;
 pub mod identity;
+pub mod leave;
 pub mod link;
 pub mod offer;
 pub mod page;

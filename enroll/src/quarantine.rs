@@ -17,7 +17,7 @@ use store::issuance::{Issuance, State};
 use store::quarantine::{self, New, Row};
 use uuid::Uuid;
 
-use crate::{Arrival, Error};
+use crate::{Arrival, Error, external};
 
 /// How long an approval holds.
 pub const APPROVED_FOR: Duration = Duration::from_hours(24);
@@ -62,7 +62,11 @@ pub async fn keep(
     if let (None, Some(serial)) = (&claimed, serial) {
         claimed = store::enrollments::live_serial(tx, serial).await?;
     }
-    let record = store::issuance::by_certificate(tx, fingerprint).await?;
+    let mut record = store::issuance::by_certificate(tx, fingerprint).await?;
+    if record.is_none() {
+        // That of an ACME identity is open still: what the message had changed was given up.
+        record = external::open_record(tx, arrival.certificate, arrival.external_issuer, None, now).await?;
+    }
     let id = random.uuid_v7(now);
     let new = New {
         id,
@@ -113,7 +117,11 @@ pub(crate) async fn approval(
             None => None,
         };
         let id = row.id;
-        let approval = spoken(row, of).ok_or(store::Error::Corrupt("quarantine"))?;
+        let one_device = match &of {
+            Some(of) => is_for_one_device(tx, of).await?,
+            None => false,
+        };
+        let approval = spoken(row, of, one_device).ok_or(store::Error::Corrupt("quarantine"))?;
         let serial = message.serial_number.as_deref();
         if approval.covers(device, serial, arrival.certificate.fingerprint(), record, now) {
             return Ok(Some(id));
@@ -122,7 +130,16 @@ pub(crate) async fn approval(
     Ok(None)
 }
 
-fn spoken(row: Row, record: Option<Issuance>) -> Option<Approval> {
+/// Whether whoever has the link of this record is the one that it was given to.
+async fn is_for_one_device(tx: &mut Tx, record: &Issuance) -> Result<bool, Error> {
+    if record.expected_serial.is_some() || record.expected_udid.is_some() {
+        return Ok(true);
+    }
+    let Some(link) = record.link else { return Ok(false) };
+    Ok(store::links::get(tx, link).await?.is_some_and(|link| link.max_uses == 1))
+}
+
+fn spoken(row: Row, record: Option<Issuance>, one_device: bool) -> Option<Approval> {
     let device = match (row.udid, row.apple_enrollment_id) {
         (Some(udid), None) => DeviceKey::Udid(udid.parse().ok()?),
         (None, Some(id)) => DeviceKey::EnrollmentId(id.parse().ok()?),
@@ -133,6 +150,7 @@ fn spoken(row: Row, record: Option<Issuance>) -> Option<Approval> {
         device,
         serial: row.serial_number,
         record,
+        one_device,
         until: Timestamp(row.approved_until?),
     })
 }
@@ -161,7 +179,6 @@ pub(crate) async fn by_subject(tx: &mut Tx, arrival: &Arrival<'_>) -> Result<Opt
     let Some(permission) = Permission::by_subject(arrival.certificate, &message.sender.device, serial) else {
         return Ok(None);
     };
-    let standing = quarantine::of_certificate(tx, arrival.certificate.fingerprint()).await?;
-    let refused = standing.is_some_and(|row| row.state == "refused");
+    let refused = external::was_refused(tx, arrival.certificate).await?;
     Ok(Some(Permission { state: if refused { State::Revoked } else { permission.state }, ..permission }))
 }

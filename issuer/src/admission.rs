@@ -4,13 +4,17 @@
 //! is nobody's, and a device that is enrolled is replaced only by a certificate that was issued for that device, or by one
 //! that an operator vouches for after having seen it in quarantine ([`Approval`]).
 
+mod approval;
+
 use std::time::Duration;
 
 use mdm_core::certificate::{AltName, Certificate};
 use mdm_core::enrollment::{DeviceKey, EnrollmentKind, EnrollmentState};
-use mdm_core::ids::{EnrollmentId, Fingerprint};
+use mdm_core::ids::EnrollmentId;
 use mdm_core::time::Timestamp;
-use store::issuance::{Flow, Issuance, Purpose, State};
+use store::issuance::{Issuance, Purpose, State};
+
+pub use approval::Approval;
 
 /// What a certificate permits, from the record that it was issued or imported by, or from its own names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -339,66 +343,6 @@ fn same_kind(a: &DeviceKey, b: &DeviceKey) -> bool {
 /// UDIDs and serial numbers are hexadecimal digits and letters; operators write them in either case.
 fn same(a: &str, b: &str) -> bool {
     a.eq_ignore_ascii_case(b)
-}
-
-/// An operator's word for an `Authenticate` that was quarantined.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Approval {
-    /// The certificate that it came under.
-    pub certificate: Fingerprint,
-    /// How it named the device.
-    pub device: DeviceKey,
-    /// Its `SerialNumber`.
-    pub serial: Option<String>,
-    /// The record that the certificate was issued by.
-    pub record: Option<Issuance>,
-    /// How long the word holds.
-    pub until: Timestamp,
-}
-
-impl Approval {
-    /// Whether the word covers this `Authenticate`: the same device with the same serial number, under the same certificate or
-    /// under one of a newer record that the same person or device was given the same way. A device whose `Authenticate` was
-    /// refused has to fetch a new profile, and with it gets a new certificate.
-    pub fn covers(
-        &self,
-        device: &DeviceKey,
-        serial: Option<&str>,
-        certificate: Fingerprint,
-        record: Option<&Issuance>,
-        now: Timestamp,
-    ) -> bool {
-        let same_serial = match (&self.serial, serial) {
-            (Some(approved), Some(sent)) => same(approved, sent),
-            (None, None) => true,
-            _ => false,
-        };
-        now < self.until
-            && same_kind(&self.device, device)
-            && same(key_text(&self.device), key_text(device))
-            && same_serial
-            && (self.certificate == certificate
-                || self.record.as_ref().zip(record).is_some_and(|(of, newer)| is_newer_of_same_origin(of, newer)))
-    }
-}
-
-/// Whether a record came about the same way as an older one: by the same link, for the same serial number of Automated Device
-/// Enrollment, or for the same account.
-fn is_newer_of_same_origin(of: &Issuance, newer: &Issuance) -> bool {
-    fn equal<T: PartialEq>(a: Option<&T>, b: Option<&T>) -> bool {
-        a.is_some() && a == b
-    }
-    newer.created_at >= of.created_at
-        && newer.flow == of.flow
-        && newer.kind == of.kind
-        && newer.purpose == of.purpose
-        && match of.flow {
-            Flow::Link => equal(of.link.as_ref(), newer.link.as_ref()),
-            Flow::Ade => equal(of.expected_serial.as_ref(), newer.expected_serial.as_ref()),
-            Flow::Byod | Flow::Adde => equal(of.managed_apple_account.as_ref(), newer.managed_apple_account.as_ref()),
-            Flow::Renewal => equal(of.enrollment.as_ref(), newer.enrollment.as_ref()),
-            Flow::Import => false,
-        }
 }
 
 #[cfg(test)]

@@ -369,7 +369,17 @@ async fn th_12_only_the_intent_makes_a_device_unenroll() {
         world.call(&world.admin, Method::POST, &path, None).await.is(202);
         let shown = world.get(&format!("/api/v1/enrollments/{id}")).await.is(200).json();
         assert!(shown["enrollment"]["unenroll_requested_at"].is_string());
-        world.check_out(id).await;
+        assert_eq!(shown["enrollment"]["state"], "enrolled");
+        let at_once = format!("{path}?now=true");
+        world.call(&writer, Method::POST, &at_once, None).await.is(403);
+        world.call(&world.admin, Method::POST, &format!("{path}?at=once"), None).await.is(422);
+        world.call(&world.admin, Method::POST, &at_once, None).await.is(204);
+        let shown = world.get(&format!("/api/v1/enrollments/{id}")).await.is(200).json();
+        assert_eq!(
+            (&shown["enrollment"]["state"], &shown["enrollment"]["unenrolled_why"]),
+            (&json!("unenrolled"), &json!("removed"))
+        );
+        assert!(shown["enrollment"]["unenroll_requested_at"].is_string(), "should it ever speak again");
         assert_eq!(world.call(&world.admin, Method::POST, &path, None).await.is(409).slug(), "conflict");
         let push = format!("/api/v1/enrollments/{id}/push");
         assert_eq!(world.call(&world.admin, Method::POST, &push, None).await.is(409).slug(), "conflict");

@@ -1,6 +1,9 @@
 //! The device's door, on both databases: who is believed, what each message changes, and that no answer unenrolls a device.
 
 #[cfg(test)]
+#[expect(dead_code, reason = "the stories of the operator edge use the rest")]
+mod api_world;
+#[cfg(test)]
 #[expect(dead_code, reason = "the other stories of the device's door use the rest")]
 mod checkin_world;
 
@@ -11,9 +14,10 @@ use axum::body::Body;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use checkin::{PeerAddress, Settings, Sha1};
-use checkin_world::{CHECK_IN, Device, Proof, TOPIC, USER, p256, plist, rsa, story};
+use checkin_world::{Answer, CHECK_IN, Device, Proof, TOPIC, USER, World, p256, plist, rsa, story};
 use http::StatusCode;
 use mdm_core::enrollment::{Channel, EnrollmentKind, EnrollmentState, UnenrolledWhy};
+use mdm_core::ids::EnrollmentId;
 
 const BAD: StatusCode = StatusCode::BAD_REQUEST;
 
@@ -438,23 +442,143 @@ async fn rg_12_without_a_database_devices_are_asked_to_come_back_later() {
     .await;
 }
 
+/// An operator asks that the device be told to unenroll; with `?now=true` its enrollment ends at once.
+async fn unenroll(world: &World, id: EnrollmentId, query: &str, status: u16) {
+    let operator = api_world::World::new(world.store.clone()).await;
+    operator.clock.advance(world.now().since(operator.clock.now()));
+    let path = format!("/api/v1/enrollments/{}/unenroll{query}", id.0);
+    operator.post(&path, serde_json::json!(null)).await.is(status);
+}
+
+fn assert_told(answer: &Answer) {
+    assert_eq!(answer.status, StatusCode::FORBIDDEN);
+    assert_eq!(answer.headers["content-type"], "application/json");
+    assert!(answer.body.contains("\"code\":\"com.apple.unrecognized.device\""));
+}
+
+async fn why_over(world: &World, id: EnrollmentId) -> Option<UnenrolledWhy> {
+    match world.enrollment(id).await.state {
+        EnrollmentState::Unenrolled { why, .. } => Some(why),
+        EnrollmentState::Authenticated { .. } | EnrollmentState::Enrolled { .. } => None,
+    }
+}
+
+/// Enrollments on the device channel that count as live.
+async fn counted(world: &World) -> i64 {
+    store::anchors::live(&mut world.store.read().await.unwrap()).await.unwrap()
+}
+
+/// The device enrolls anew by a link that names no device; its former identity is nobody's, and unenrolls nothing.
+async fn enrolls_anew(world: &World, device: &Device, id: EnrollmentId) {
+    let anew = world.again(device).await;
+    assert!(world.check_in(Proof::Signed(&anew), &anew.authenticate()).await.is_empty());
+    assert!(world.check_in(Proof::Signed(&anew), &anew.token_update()).await.is_empty());
+    let live = world.live(&anew).await.unwrap();
+    assert_eq!((live.id, live.generation, live.unenroll_requested_at), (id, 2, None));
+    assert_eq!(world.idle(device).await.status, BAD);
+    assert_eq!(world.check_in(Proof::Signed(device), &device.token_update()).await.status, BAD);
+    assert!(world.idle(&anew).await.is_empty());
+}
+
 #[tokio::test]
-async fn th_12_the_answer_that_unenrolls_is_given_only_where_an_operator_asked() {
+async fn th_12_a_device_is_told_to_unenroll_only_by_an_operators_word_and_its_enrollment_ends() {
+    story(|world| async move {
+        let user = format!("<key>UserID</key><string>{USER}</string>");
+        for (n, first) in ["poll", "report", "TokenUpdate", "a user's poll", "renewed"].into_iter().enumerate() {
+            let (device, id) = world.enrolled(u32::try_from(n).unwrap()).await;
+            let of_user = device.token_update_with("dXNlclRva2Vu", &user);
+            assert!(world.check_in(Proof::Signed(&device), &of_user).await.is_empty());
+            let channel = world.user(id).await.unwrap().id;
+            for (to, uuid) in [(id, format!("device-{n}")), (channel, format!("user-{n}"))] {
+                world.enqueue(to, &uuid).await;
+            }
+            let renewed = world.renewed(&device, id).await;
+            assert!(world.idle(&device).await.status.is_success());
+            unenroll(&world, id, "", 202).await;
+            assert_eq!(why_over(&world, id).await, None, "it ends when the device is told");
+
+            let poll_of_user = format!("{user}{}", device.idle());
+            // Nobody else is told, whatever he says that he is.
+            let stranger = world.device(100).await;
+            let as_device = Device { udid: device.udid.clone(), ..stranger.clone() };
+            assert_eq!(world.idle(&as_device).await.status, BAD);
+            let speaks = if first == "renewed" { &renewed } else { &device };
+            let told = match first {
+                "report" => world.acknowledge(speaks, "x").await,
+                "TokenUpdate" => world.check_in(Proof::Signed(speaks), &speaks.token_update()).await,
+                "a user's poll" => world.report(Proof::Signed(speaks), &poll_of_user).await,
+                _ => world.idle(speaks).await,
+            };
+            assert_told(&told);
+            assert_eq!(why_over(&world, id).await, Some(UnenrolledWhy::Removed), "{first}");
+            let after = world.enrollment(id).await;
+            assert!(after.unenroll_requested_at.is_some());
+            assert!(world.user(id).await.is_none() && world.live(&device).await.is_none());
+            assert_eq!((world.waiting(id).await, world.waiting(channel).await), (0, 0));
+            assert_eq!(counted(&world).await, i64::try_from(n).unwrap(), "those before have enrolled anew");
+            assert_eq!(world.events("enrollment.unenrolled").await, n + 1);
+
+            // The answer was lost: the device hears it again, and nothing more follows from it.
+            world.later(3600);
+            let again = [
+                world.idle(speaks).await,
+                world.acknowledge(speaks, "x").await,
+                world.check_in(Proof::Signed(speaks), &speaks.token_update()).await,
+                world.check_in(Proof::Signed(speaks), &of_user).await,
+                world.report(Proof::Signed(speaks), &poll_of_user).await,
+            ];
+            for answer in &again {
+                assert_told(answer);
+            }
+            assert_eq!(world.enrollment(id).await, after);
+            assert_eq!(world.idle(&as_device).await.status, BAD);
+            if first != "renewed" {
+                assert_eq!(world.idle(&renewed).await.status, BAD, "its renewal ended with it");
+            }
+            // It goes, and says so.
+            assert!(world.check_in(Proof::Signed(speaks), &speaks.check_out()).await.is_empty());
+            assert_eq!(why_over(&world, id).await, Some(UnenrolledWhy::Removed));
+            assert_eq!(world.events("enrollment.unenrolled").await, n + 1);
+            enrolls_anew(&world, &device, id).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_device_that_is_to_be_told_to_unenroll_may_leave_by_itself() {
     story(|world| async move {
         let (device, id) = world.enrolled(1).await;
-        let mut tx = world.store.begin().await.unwrap();
-        assert!(store::enrollments::request_unenroll(&mut tx, id, Some(world.now())).await.unwrap());
-        tx.commit().await.unwrap();
-        let answers = [
-            world.idle(&device).await,
-            world.acknowledge(&device, "x").await,
-            world.check_in(Proof::Signed(&device), &device.token_update()).await,
-        ];
-        for answer in answers {
-            assert_eq!(answer.status, StatusCode::FORBIDDEN);
-            assert_eq!(answer.headers["content-type"], "application/json");
-            assert!(answer.body.contains("\"code\":\"com.apple.unrecognized.device\""));
+        unenroll(&world, id, "", 202).await;
+        assert!(world.check_in(Proof::Signed(&device), &device.check_out()).await.is_empty());
+        assert_eq!(why_over(&world, id).await, Some(UnenrolledWhy::CheckOut));
+        assert!(world.check_in(Proof::Signed(&device), &device.check_out()).await.is_empty());
+        assert_eq!(world.events("enrollment.checked_out").await, 1);
+        enrolls_anew(&world, &device, id).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn th_12_an_enrollment_whose_device_is_never_seen_again_ends_at_once() {
+    story(|world| async move {
+        for (n, speaks) in [(1, true), (2, false)] {
+            let (device, id) = world.enrolled(n).await;
+            world.enqueue(id, &format!("waits-{n}")).await;
+            let at_the_door = world.again(&device).await;
+            let refused = world.check_in(Proof::Signed(&at_the_door), &at_the_door.authenticate()).await;
+            assert_eq!(refused.status, BAD, "it is enrolled");
+            unenroll(&world, id, "?now=true", 204).await;
+            assert_eq!(why_over(&world, id).await, Some(UnenrolledWhy::Removed));
+            assert_eq!((world.waiting(id).await, counted(&world).await), (0, i64::from(n) - 1));
+            unenroll(&world, id, "?now=true", 409).await;
+            if speaks {
+                assert_told(&world.idle(&device).await);
+                assert_told(&world.check_in(Proof::Signed(&device), &device.token_update()).await);
+            }
+            enrolls_anew(&world, &device, id).await;
         }
+        assert_eq!(world.events("enrollment.unenrolled").await, 2);
     })
     .await;
 }

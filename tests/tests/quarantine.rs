@@ -27,7 +27,7 @@ async fn operator(world: &World) -> api_world::World {
     api_world::World::new(world.store.clone()).await
 }
 
-async fn link(world: &World) -> LinkId {
+async fn link(world: &World, max_uses: i64) -> LinkId {
     let row = Row {
         id: Random::System.uuid_v7(world.now()),
         kind: "device".to_owned(),
@@ -37,7 +37,7 @@ async fn link(world: &World) -> LinkId {
         managed_apple_account: None,
         label: None,
         sign_in: false,
-        max_uses: 100,
+        max_uses,
         uses: 0,
         expires_at: world.now().plus(Duration::from_hours(100)).0,
         revoked_at: None,
@@ -112,7 +112,7 @@ async fn th_02_a_claim_waits_for_an_operator_and_is_admitted_by_his_word_once() 
         for n in [1, 2] {
             let (device, id, waits) = victim(&world, n).await;
             let before = world.enrollment(id).await;
-            let link = link(&world).await;
+            let link = link(&world, 1).await;
             let claim = by_link(&world, &device, link).await;
             assert_eq!(authenticate(&world, &claim).await, BAD);
             let other =
@@ -174,12 +174,103 @@ async fn th_02_a_claim_waits_for_an_operator_and_is_admitted_by_his_word_once() 
 }
 
 #[tokio::test]
+async fn th_02_an_approval_by_a_link_for_many_covers_the_certificate_that_was_seen() {
+    story(|world| async move {
+        let operator = operator(&world).await;
+        for n in [1, 2] {
+            let (device, id, waits) = victim(&world, n).await;
+            let link = link(&world, 100).await;
+            let claim = by_link(&world, &device, link).await;
+            assert_eq!(authenticate(&world, &claim).await, BAD);
+            let item = waiting(&operator, &device).await.remove(0);
+            operator.post(&path(&item, "/approve"), json!(null)).await.is(200);
+            // Whoever else has the link knows the serial number and the UDID: they are written on the box.
+            let eve = by_link(&world, &device, link).await;
+            assert_eq!(authenticate(&world, &eve).await, BAD);
+            assert!(world.idle(&device).await.body.contains(&waits));
+            assert_eq!(authenticate(&world, &claim).await, StatusCode::OK);
+            assert_eq!(world.enrollment(id).await.generation, 2);
+        }
+    })
+    .await;
+}
+
+/// The same device with an identity of the ACME server, for a record that this link opened.
+async fn by_acme(world: &World, device: &Device, link: LinkId) -> Device {
+    let key = p256();
+    let name = Random::System.token();
+    let wanted = OpenIssuance {
+        flow: Flow::Link,
+        purpose: Purpose::Enrollment,
+        kind: EnrollmentKind::Device,
+        enrollment_id: None,
+        link_id: Some(link),
+        expected_serial: None,
+        expected_udid: None,
+        label: None,
+        ttl: Duration::from_mins(10),
+        details: store::issuance::Details::default(),
+    };
+    world.later(1);
+    let mut tx = world.store.begin().await.unwrap();
+    store::issuance::void_of_link(&mut tx, link).await.unwrap();
+    issuer::issuance::open_acme(&mut tx, &Random::System, world.now(), &wanted, &name).await.unwrap();
+    tx.commit().await.unwrap();
+    let certificate = world.named_certificate(&key, &name);
+    Device { key, certificate, ..device.clone() }
+}
+
+#[tokio::test]
+async fn th_02_an_approved_acme_device_comes_back_with_a_new_certificate_and_a_refused_one_does_not() {
+    story(|mut world| async move {
+        let operator = operator(&world).await;
+        let issuers = vec![world.ca.fingerprint()];
+        world.settings(checkin::Settings { external_issuers: issuers, ..checkin::Settings::default() });
+        let settings = json!({
+            "enabled": true,
+            "identity": { "prefer": "acme", "acme": { "directory_url": "https://acme.example.org/directory" } },
+        });
+        let settings: enroll::door::Settings = serde_json::from_value(settings).unwrap();
+        let mut tx = world.store.begin().await.unwrap();
+        enroll::door::store(&mut tx, mdm_core::enrollment::Door::Link, &settings, "test", world.now()).await.unwrap();
+        tx.commit().await.unwrap();
+        for n in [1, 2] {
+            let (device, id, waits) = victim(&world, n).await;
+            let link_of_one = link(&world, 1).await;
+            let claim = by_acme(&world, &device, link_of_one).await;
+            assert_eq!(authenticate(&world, &claim).await, BAD);
+            let item = waiting(&operator, &device).await.remove(0);
+            assert!(item["issuance_id"].is_string(), "by which link it came: {item}");
+            operator.post(&path(&item, "/approve"), json!(null)).await.is(200);
+            let elsewhere = by_acme(&world, &device, link(&world, 1).await).await;
+            assert_eq!(authenticate(&world, &elsewhere).await, BAD, "another link is another origin");
+            let newer = by_acme(&world, &device, link_of_one).await;
+            assert!(world.idle(&device).await.body.contains(&waits));
+            assert_eq!(authenticate(&world, &newer).await, StatusCode::OK);
+            assert_eq!(world.enrollment(id).await.generation, 2);
+
+            let eve = by_acme(&world, &device, link(&world, 1).await).await;
+            assert_eq!(authenticate(&world, &eve).await, BAD);
+            let found = waiting(&operator, &device).await;
+            let of_eve = eve.certificate.fingerprint().to_string();
+            let item = found.iter().find(|item| item["certificate_sha256"] == of_eve.as_str()).unwrap();
+            operator.post(&path(item, "/refuse"), json!(null)).await.is(200);
+            let free = Device { udid: format!("00008110-{:016X}", 800 + n), serial: format!("FREE{n}"), ..eve.clone() };
+            for refused in [&eve, &free] {
+                assert_eq!(authenticate(&world, refused).await, BAD, "refused for good");
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn th_02_an_approval_ends_after_a_day() {
     story(|world| async move {
         let mut operator = operator(&world).await;
         for n in [1, 2] {
             let (device, id, waits) = victim(&world, n).await;
-            let claim = by_link(&world, &device, link(&world).await).await;
+            let claim = by_link(&world, &device, link(&world, 1).await).await;
             assert_eq!(authenticate(&world, &claim).await, BAD);
             let item = waiting(&operator, &device).await.remove(0);
             // The two sides have clocks of their own.
@@ -204,7 +295,7 @@ async fn th_02_a_refused_device_is_refused_for_good() {
         let operator = operator(&world).await;
         for n in [1, 2] {
             let (device, id, waits) = victim(&world, n).await;
-            let claim = by_link(&world, &device, link(&world).await).await;
+            let claim = by_link(&world, &device, link(&world, 1).await).await;
             assert_eq!(authenticate(&world, &claim).await, BAD);
             let item = waiting(&operator, &device).await.remove(0);
             for _ in 0..2 {

@@ -1,11 +1,11 @@
 use mdm_core::crypto::issue::{CaUse, NewCa, issue_ca};
 use mdm_core::crypto::key::PrivateKey;
 use mdm_core::enrollment::UnenrolledWhy;
-use mdm_core::ids::{IssuanceId, LinkId};
+use mdm_core::ids::{Fingerprint, IssuanceId, LinkId};
 use mdm_core::random::Random;
 use mdm_core::time::Timestamp;
 use proptest::prelude::*;
-use store::issuance::Source;
+use store::issuance::{Flow, Source};
 
 use super::*;
 
@@ -244,6 +244,7 @@ fn th_02_an_approval_covers_one_device_under_its_certificate_or_a_newer_one_of_t
         device: udid(VICTIM),
         serial: Some("VICTIM1".into()),
         record: Some(link.clone()),
+        one_device: true,
         until: AT.plus(std::time::Duration::from_hours(24)),
     };
     let covers = |device: &DeviceKey, serial, certificate, record: Option<&Issuance>| {
@@ -268,6 +269,9 @@ fn th_02_an_approval_covers_one_device_under_its_certificate_or_a_newer_one_of_t
     ] {
         assert!(!covers(&device, Some("VICTIM1"), new, Some(&foreign)), "{foreign:?}");
     }
+    let for_many = Approval { one_device: false, ..approval.clone() };
+    assert!(for_many.covers(&device, Some("VICTIM1"), old, Some(&link), AT), "the same certificate");
+    assert!(!for_many.covers(&device, Some("VICTIM1"), new, Some(&link), AT), "anybody with the link has one");
     let of = |record: Issuance| Approval { record: Some(record), ..approval.clone() };
     let ade = |serial: Option<&str>| Issuance { expected_serial: serial.map(Into::into), ..record(2, Flow::Ade) };
     let asks =

@@ -15,8 +15,8 @@ use crate::extract::Path;
 use crate::problem::{Problem, ProblemBody, Slug};
 
 /// Vouches for the device: for 24 hours, once, an `Authenticate` of the same device and serial number is admitted, under the same
-/// certificate or one that was given the same way since (the same link, the same account, the same serial number of Automated
-/// Device Enrollment). It begins a new enrollment; the one that is there ends then.
+/// certificate or one that was given the same way since (the same link, where it works once or names the device; the same account;
+/// the same serial number of Automated Device Enrollment). It begins a new enrollment; the one that is there ends then.
 #[utoipa::path(
     post, path = "/api/v1/quarantine/{id}/approve", tag = "quarantine",
     params(("id" = Uuid, Path, description = "The quarantined device")),
