@@ -5,7 +5,7 @@ use mdm_core::ids::{EnrollmentId, Fingerprint};
 use mdm_core::rate::Rate;
 use mdm_core::time::Timestamp;
 use store::Tx;
-use store::enrollments::{self, Enrollment, Entered, Glance};
+use store::enrollments::{self, Enrollment, Glance};
 use store::events::NewEvent;
 use store::identities;
 use store::issuance;
@@ -59,6 +59,9 @@ pub(crate) async fn authorize(
     if device.device_key.as_ref() != Some(&sender.device) {
         return Err(DeviceError::Denied(OTHER_DEVICE));
     }
+    if matches!(device.state, EnrollmentState::Enrolled { .. }) {
+        renewal::speaks(tx, &pin, now).await?;
+    }
     Ok(Authorized { device, identity: pin })
 }
 
@@ -108,15 +111,6 @@ async fn pin_renewed(
         || !identities::bind(tx, named, Some(record.id), &identity.certificate, now).await?
     {
         return Ok(None);
-    }
-    if record.anchors.is_some() {
-        let entered = Entered {
-            door: enrollment.door,
-            managed_apple_account: enrollment.managed_apple_account.as_deref(),
-            server_url: enrollment.server_url.as_deref(),
-            anchors: record.anchors.as_deref(),
-        };
-        enrollments::entered(tx, named, &entered).await?;
     }
     Ok(Some(named))
 }

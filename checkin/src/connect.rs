@@ -3,7 +3,7 @@
 use axum::response::Response;
 use commands::{Content, Done, Picked, Rendering};
 use mdm_core::checkin::MessageError;
-use mdm_core::ids::EnrollmentId;
+use mdm_core::ids::{CommandUuid, EnrollmentId};
 use mdm_core::report::{Report, Status};
 use mdm_core::time::Timestamp;
 use store::{Tx, Wake, enrollments};
@@ -75,19 +75,34 @@ async fn answer(
     check_token(&mut tx, glance.device_id, report.sender.user.as_ref(), report.auth_token()).await?;
     head.check_glance(door, &mut tx, &glance, now).await?;
     door.seen.note(enrollment, now);
+    if glance.supersedes {
+        supersede(&mut tx, identity, glance.device_id, now).await?;
+    }
     let queue = &door.commands;
     if let Some(done) = commands::report(&mut tx, queue, enrollment, report, raw, now).await? {
         react(door, &mut tx, enrollment, &done, report, now).await?;
     }
-    let mut body = next(door, &mut tx, enrollment, report.status, now).await?;
+    let mut passed_over = Vec::new();
+    let mut body = next(door, &mut tx, identity, enrollment, report.status, &mut passed_over, now).await?;
     if body.is_none() && glance.in_set_up && set_up::look(&mut tx, queue, enrollment, now).await? {
-        body = next(door, &mut tx, enrollment, report.status, now).await?;
+        body = next(door, &mut tx, identity, enrollment, report.status, &mut passed_over, now).await?;
     }
-    if body.is_none() {
+    // What was passed over waits: whoever sent this does not take the device's push away.
+    if body.is_none() && passed_over.is_empty() {
         settle(&mut tx, enrollment, report.status, now).await?;
     }
     tx.commit().await?;
     Ok(body.map_or_else(reply::empty, reply::command))
+}
+
+/// The device speaks with an identity that is newer than another one that is accepted: it has proved itself.
+async fn supersede(tx: &mut Tx, identity: &Identity, device: EnrollmentId, now: Timestamp) -> Result<(), DeviceError> {
+    enrollments::lock(tx, device).await?;
+    let pin = store::identities::find_by_fingerprint(tx, identity.fingerprint).await?;
+    if let Some(pin) = pin.filter(store::identities::Identity::is_live) {
+        renewal::speaks(tx, &pin, now).await?;
+    }
+    Ok(())
 }
 
 /// What follows from a report that changed the state of a command.
@@ -139,6 +154,9 @@ async fn answer_ended(
     if ours && let Some(done) = commands::report(&mut tx, &door.commands, enrollment, report, raw, now).await? {
         react(door, &mut tx, enrollment, &done, report, now).await?;
     }
+    if glance.supersedes {
+        supersede(&mut tx, identity, enrollment, now).await?;
+    }
     renewal::rescue(&mut tx, &door.renewal, enrollment, now).await?;
     // After NotNow the device ends the session and comes back by itself.
     let picked = match report.status {
@@ -146,25 +164,61 @@ async fn answer_ended(
         _ => commands::next_of(&mut tx, &door.commands, enrollment, Rendering::Enrollment, now).await?,
     };
     let body = match &picked {
-        Some(picked) => hand_out(door, &mut tx, enrollment, picked, now).await?,
-        None => None,
+        Some(picked) if may_have(&mut tx, identity, enrollment, picked).await? => {
+            hand_out(door, &mut tx, enrollment, picked, now).await?
+        }
+        Some(_) | None => None,
     };
     tx.commit().await?;
     Ok(body.map_or_else(reply::empty, reply::command))
 }
 
+/// Whether a command may go out in answer to this message: one with a secret in it, a permission for a certificate or the unlock
+/// token, goes to the device itself only, and not to whoever recorded a message of it (TH-17).
+async fn may_have(
+    tx: &mut Tx,
+    identity: &Identity,
+    enrollment: EnrollmentId,
+    picked: &Picked,
+) -> Result<bool, DeviceError> {
+    let secret =
+        matches!(&picked.content, Content::Render { rendering: Rendering::Enrollment | Rendering::Unlock, .. });
+    if !secret {
+        return Ok(true);
+    }
+    let last = enrollments::get(tx, enrollment).await?.and_then(|enrollment| enrollment.token_signed_at);
+    if identity.is_fresh(last) {
+        return Ok(true);
+    }
+    metrics::counter!("secrets_withheld_total").increment(1);
+    tracing::warn!(
+        enrollment.id = %enrollment,
+        command.uuid = %picked.uuid,
+        "the message was not signed just now: a command with a secret in it waits for another one"
+    );
+    Ok(false)
+}
+
 /// The next command that can be sent, rendered where it must be: what is refused at rendering is ended, and the one after it taken.
+/// What this message may not have is passed over.
 async fn next(
     door: &Door,
     tx: &mut Tx,
+    identity: &Identity,
     enrollment: EnrollmentId,
     status: Status,
+    passed_over: &mut Vec<CommandUuid>,
     now: Timestamp,
 ) -> Result<Option<Vec<u8>>, DeviceError> {
     for _ in 0..MOST_REFUSALS {
-        let Some(picked) = commands::next(tx, &door.commands, enrollment, status, now).await? else {
+        let queue = &door.commands;
+        let Some(picked) = commands::next_but(tx, queue, enrollment, status, passed_over, now).await? else {
             return Ok(None);
         };
+        if !may_have(tx, identity, enrollment, &picked).await? {
+            passed_over.push(picked.uuid);
+            continue;
+        }
         if let Some(body) = hand_out(door, tx, enrollment, &picked, now).await? {
             return Ok(Some(body));
         }

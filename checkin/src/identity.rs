@@ -17,10 +17,13 @@ use mdm_core::crypto::trust::{Purpose, Trust, TrustError};
 use mdm_core::ids::Fingerprint;
 use mdm_core::time::Timestamp;
 
+use crate::checkin::is_stale;
 use crate::{Door, PeerAddress, PeerCertificate, Sha1};
 
 /// The longest header that is looked at: `Mdm-Signature` with a chain is 2 to 8 KiB.
 const MAX_HEADER: usize = 32 * 1024;
+/// How far from now a signature may have been made to be the device's own word of this moment.
+const FRESH: Duration = Duration::from_mins(15);
 
 /// The client certificate that proved a request.
 #[derive(Debug, Clone)]
@@ -32,6 +35,8 @@ pub(crate) struct Identity {
     /// `signingTime` of the request's signature, where it has one, but never later than now: tells old messages from new ones
     /// (TH-17).
     pub(crate) signed_at: Option<Timestamp>,
+    /// It came with the connection, or in a signature that was made a short while ago: a recorded message has neither.
+    pub(crate) fresh: bool,
     /// It has ended, but not longer ago than the grace setting says: it may fetch a new identity, and nothing else.
     pub(crate) ended: bool,
 }
@@ -40,6 +45,12 @@ impl Identity {
     /// Whether it is valid now, the grace aside.
     pub(crate) fn must_be_valid(&self) -> Result<(), IdentityError> {
         if self.ended { Err(IdentityError::Ended) } else { Ok(()) }
+    }
+
+    /// Whether the device itself speaks now, as far as can be told: whoever sends a recorded message again is given no secret
+    /// (TH-17). `last` is the newest signing time that was accepted of it.
+    pub(crate) fn is_fresh(&self, last: Option<Timestamp>) -> bool {
+        self.fresh && !is_stale(self.signed_at, last)
     }
 }
 
@@ -77,7 +88,7 @@ pub(crate) enum IdentityError {
 /// Finds out who sent a request with this body.
 pub(crate) fn identify(door: &Door, parts: &Parts, body: &[u8]) -> Result<Identity, IdentityError> {
     let now = door.clock.now();
-    let (certificate, others, signed_at) = if let Some(certificate) = of_connection(parts) {
+    let (certificate, others, signed) = if let Some(certificate) = of_connection(parts) {
         (certificate, Vec::new(), None)
     } else if let Some(name) = &door.settings.certificate_header {
         let header = single(&parts.headers, name.as_str())?.ok_or(IdentityError::Missing)?;
@@ -87,7 +98,8 @@ pub(crate) fn identify(door: &Door, parts: &Parts, body: &[u8]) -> Result<Identi
         }
         (Arc::new(of_header(header)?), Vec::new(), None)
     } else {
-        signed(door, &parts.headers, body, now)?
+        let (certificate, others, signing_time) = signed(door, &parts.headers, body, now)?;
+        (certificate, others, Some(signing_time))
     };
     let fingerprint = certificate.fingerprint();
     let ended = match door.chains.check(&door.trust, &certificate, fingerprint, &others, now) {
@@ -98,7 +110,10 @@ pub(crate) fn identify(door: &Door, parts: &Parts, body: &[u8]) -> Result<Identi
         }
         Err(error) => return Err(IdentityError::Trust(error)),
     };
-    Ok(Identity { certificate, fingerprint, signed_at, ended })
+    let fresh = signed.is_none_or(|at| at.is_some_and(|at| at <= now.plus(FRESH) && now.minus(FRESH) <= at));
+    // A clock that runs ahead must not make the device's later messages look old (TH-17).
+    let signed_at = signed.flatten().map(|at| at.min(now));
+    Ok(Identity { certificate, fingerprint, signed_at, fresh, ended })
 }
 
 /// Whether a certificate that has ended is within its grace, and was believed until its end.
@@ -161,8 +176,7 @@ fn signed(door: &Door, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Resu
         }
         tracing::debug!(signing_time = ?by.signing_time, "the signing time is missing or far from now");
     }
-    // A clock that runs ahead must not make the device's later messages look old (TH-17).
-    Ok((Arc::new(by.certificate), by.others, by.signing_time.map(|at| at.min(now))))
+    Ok((Arc::new(by.certificate), by.others, by.signing_time))
 }
 
 /// How long the path of a certificate counts as verified. Its own validity, use and revocation are checked at each request.

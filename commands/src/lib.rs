@@ -21,7 +21,7 @@ use mdm_core::random::Random;
 pub use cancel::{Cancelled, cancel, clear, expire};
 pub use enqueue::{Enqueued, Lane, New, Rendering, TargetOutcome, enqueue};
 pub use error::Error;
-pub use next::{Content, Picked, next, next_of, refuse, rendered};
+pub use next::{Content, Picked, next, next_but, next_of, refuse, rendered};
 pub use report::{Done, Outcome, report, result, unreadable};
 
 /// What the queue needs besides the database.

@@ -55,15 +55,27 @@ pub async fn next(
     status: Status,
     now: Timestamp,
 ) -> Result<Option<Picked>, Error> {
+    next_but(tx, ctx, enrollment, status, &[], now).await
+}
+
+/// The same, as if these commands were not there: they wait for another session.
+pub async fn next_but(
+    tx: &mut Tx,
+    ctx: &Context,
+    enrollment: EnrollmentId,
+    status: Status,
+    passed_over: &[CommandUuid],
+    now: Timestamp,
+) -> Result<Option<Picked>, Error> {
     let Some(first) = rows::first(tx, enrollment, now).await? else {
         return Ok(None);
     };
-    let (row, content, others_sent) = if is_plain_turn(&first.waiting, ctx.stall, now) {
+    let (row, content, others_sent) = if passed_over.is_empty() && is_plain_turn(&first.waiting, ctx.stall, now) {
         // Only an urgent command can come before one that is in progress.
         let others_sent = first.waiting.lane == 0 && first.waiting.state == "queued";
         (first.waiting, first.content, others_sent)
     } else {
-        let Some((row, others_sent)) = look_further(tx, ctx, enrollment, status, now).await? else {
+        let Some((row, others_sent)) = look_further(tx, ctx, enrollment, status, passed_over, now).await? else {
             return Ok(None);
         };
         let content = rows::content(tx, enrollment, row.seq).await?.ok_or(store::Error::Corrupt("command_target"))?;
@@ -128,14 +140,18 @@ async fn look_further(
     ctx: &Context,
     enrollment: EnrollmentId,
     status: Status,
+    passed_over: &[CommandUuid],
     now: Timestamp,
 ) -> Result<Option<(rows::Outstanding, bool)>, Error> {
     let session = rows::session(tx, enrollment).await?;
     let mut limit = FIRST_LOOK;
     let (waiting, choice) = loop {
-        let waiting = rows::outstanding(tx, enrollment, now, limit).await?;
-        let choice = choose(&waiting, status, session, ctx.stall, now);
-        let saw_all = i64::try_from(waiting.len()).unwrap_or(i64::MAX) < limit;
+        let all = rows::outstanding(tx, enrollment, now, limit).await?;
+        let saw_all = i64::try_from(all.len()).unwrap_or(i64::MAX) < limit;
+        let (passed, waiting): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|row| passed_over.iter().any(|uuid| uuid.as_str() == row.command_uuid));
+        let mut choice = choose(&waiting, status, session, ctx.stall, now);
+        choice.others_sent |= passed.iter().any(|row| row.state == "sent");
         let put_off = |seq| waiting.iter().any(|row| row.seq == seq && row.state == "not_now");
         if saw_all || choice.deliver.is_some_and(|seq| !put_off(seq)) {
             break (waiting, choice);

@@ -130,7 +130,6 @@ pub async fn authenticate(
             let admitted = go_on(tx, enrollment, Continues::Renewal, message).await?;
             store::enrollments::claimed(tx, enrollment, &claims(arrival), now).await?;
             pin(tx, enrollment, record.as_ref(), arrival.certificate, now).await?;
-            renewed(tx, enrollment, record.as_ref()).await?;
             admitted
         }
         Admission::Enroll { again: _, replaces } => {
@@ -260,19 +259,6 @@ async fn entered(
         store::labels::put(tx, id, &label).await?;
     }
     Ok(())
-}
-
-/// The profile that came with the new identity has the anchors of its record.
-async fn renewed(tx: &mut Tx, id: EnrollmentId, record: Option<&Issuance>) -> Result<(), Error> {
-    let Some(anchors) = record.and_then(|record| record.anchors.as_deref()) else { return Ok(()) };
-    let Some(enrollment) = store::enrollments::get(tx, id).await? else { return Ok(()) };
-    let entered = Entered {
-        door: enrollment.door,
-        managed_apple_account: enrollment.managed_apple_account.as_deref(),
-        server_url: enrollment.server_url.as_deref(),
-        anchors: Some(anchors),
-    };
-    Ok(store::enrollments::entered(tx, id, &entered).await?)
 }
 
 /// Uses the record up and pins the certificate; whoever was first wins (TH-06).

@@ -32,6 +32,10 @@ use crate::{Authority, Error};
 /// The longest life of a challenge (TH-28).
 pub const MAX_CHALLENGE_LIFE: Duration = Duration::from_hours(1);
 
+/// How long a renewal by an ACME server may take, from the profile to the first message with the new certificate: the device may
+/// be off, or the server slow to issue. There is no secret of ours in it, and the next profile for the device ends it.
+pub const ACME_RENEWAL_LIFE: Duration = Duration::from_hours(7 * 24);
+
 /// A record to be opened: who may ask for a certificate, and for what.
 #[derive(Debug, Clone)]
 pub struct OpenIssuance<'a> {
@@ -87,7 +91,11 @@ pub async fn open_acme(
 ) -> Result<IssuanceId, Error> {
     let sha256 = hash(client_identifier);
     store::issuance::void_client_identifier(tx, &sha256, wanted.purpose).await?;
-    let details = Details { acme: Some((sha256, now.plus(wanted.ttl.min(MAX_CHALLENGE_LIFE)))), ..wanted.details };
+    let life = match wanted.purpose {
+        Purpose::Renewal => ACME_RENEWAL_LIFE,
+        Purpose::Enrollment => wanted.ttl.min(MAX_CHALLENGE_LIFE),
+    };
+    let details = Details { acme: Some((sha256, now.plus(life))), ..wanted.details };
     insert(tx, random, now, wanted, None, details).await
 }
 

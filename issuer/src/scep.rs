@@ -42,6 +42,8 @@ const MAX_MESSAGE: usize = 64 * 1024;
 pub struct Settings {
     /// Accept DES, triple DES and SHA-1, and a message that is signed with another key than the requested one; answer in kind.
     pub legacy: bool,
+    /// Serve `RenewalReq`.
+    pub renewal: bool,
     /// `PKIOperation`s per minute from one address.
     pub per_ip_per_minute: u32,
     /// `PKIOperation`s per minute from all addresses together.
@@ -50,7 +52,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { legacy: false, per_ip_per_minute: 30, per_minute: 1200 }
+        Self { legacy: false, renewal: true, per_ip_per_minute: 30, per_minute: 1200 }
     }
 }
 
@@ -139,12 +141,10 @@ async fn answer(shared: &Shared, route: Option<IssuanceId>, request: Request) ->
 }
 
 /// RFC 8894 §3.5.2.
-fn capabilities(settings: Settings) -> &'static str {
-    if settings.legacy {
-        "AES\nDES3\nSHA-256\nSHA-512\nSHA-1\nPOSTPKIOperation\nRenewal\nSCEPStandard\n"
-    } else {
-        "AES\nSHA-256\nSHA-512\nPOSTPKIOperation\nRenewal\nSCEPStandard\n"
-    }
+fn capabilities(settings: Settings) -> String {
+    let algorithms = if settings.legacy { "AES\nDES3\nSHA-256\nSHA-512\nSHA-1\n" } else { "AES\nSHA-256\nSHA-512\n" };
+    let renewal = if settings.renewal { "Renewal\n" } else { "" };
+    format!("{algorithms}POSTPKIOperation\n{renewal}SCEPStandard\n")
 }
 
 /// The message of a `PKIOperation`: the body of a POST (whatever its query repeats), or the query of a GET.
@@ -215,6 +215,9 @@ async fn pki_operation(shared: &Shared, route: Option<IssuanceId>, from: Option<
     let authority = shared.authority.get();
     let outcome = match message.message_type {
         MessageType::PkcsReq => request(shared, &authority, Proof::Challenge(route), &message).await,
+        MessageType::RenewalReq if !shared.settings.renewal => {
+            Err(Declined::Refused(FailInfo::BadRequest, "renewal_off"))
+        }
         MessageType::RenewalReq => request(shared, &authority, Proof::Signer, &message).await,
         MessageType::CertRep
         | MessageType::UpdateReq

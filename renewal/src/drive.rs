@@ -68,11 +68,12 @@ async fn discover(store: &Store, now: Timestamp, limit: i64) -> Result<usize, Er
     }
     let mut tx = store.begin().await?;
     let found = renewals::unplanned(&mut tx, now, horizon, limit).await?;
+    let mut begun = 0;
     for identity in &found {
-        renewals::save(&mut tx, &planned(identity, Reason::Expiry, now), now).await?;
+        begun += usize::from(renewals::begin(&mut tx, &planned(identity, Reason::Expiry, now), now).await?);
     }
     tx.commit().await?;
-    Ok(found.len())
+    Ok(begun)
 }
 
 /// The row of a renewal that begins now.

@@ -28,7 +28,7 @@ use mdm_core::time::Timestamp;
 
 pub use drive::run_once;
 pub use error::Error;
-pub use react::{concerns, identity_seen, react};
+pub use react::{concerns, identity_seen, react, speaks};
 pub use render::{Picked, Rendered, render};
 pub use store::renewals::{Reason, State};
 pub use want::{rescue, want};

@@ -1,12 +1,13 @@
 //! What a report of the renewal's command means, and what it means that a message came with the new identity.
 
 use commands::{Done, Outcome};
-use mdm_core::ids::EnrollmentId;
+use mdm_core::ids::{EnrollmentId, IssuanceId};
 use mdm_core::report::error_chain_text;
 use mdm_core::time::Timestamp;
 use store::Tx;
-use store::enrollments::Enrollment;
+use store::enrollments::{self, Enrollment, Entered};
 use store::identities::{self, Identity};
+use store::issuance::Purpose;
 use store::renewals::{self, Renewal, State};
 
 use crate::drive::again;
@@ -80,9 +81,15 @@ pub async fn identity_seen(
     identities::retire_earlier(tx, identity, now).await?;
     if let Some(issuance) = identity.issuance {
         renewals::close_older(tx, enrollment, issuance, now).await?;
+        keep_anchors(tx, enrollment, issuance).await?;
     }
     let Some(mut row) = renewals::get(tx, enrollment).await? else { return Ok(()) };
     if row.state == State::Done || row.identity == identity.fingerprint {
+        return Ok(());
+    }
+    // An older identity than the one that is to be renewed: the device went back to it, and nothing is done.
+    let renewed = identities::find_by_fingerprint(tx, row.identity).await?;
+    if renewed.is_some_and(|renewed| renewed.pinned_at > identity.pinned_at) {
         return Ok(());
     }
     if let Some(uuid) = &row.command
@@ -105,4 +112,31 @@ pub async fn identity_seen(
     tracing::info!(enrollment.id = %enrollment, certificate = %identity.fingerprint, attempts = row.attempts, "identity renewed");
     row.command = None;
     Ok(renewals::save(tx, &row, now).await?)
+}
+
+/// The profile that came with a renewed identity has the anchors of its record; the device has them now that it speaks with it.
+async fn keep_anchors(tx: &mut Tx, id: EnrollmentId, issuance: IssuanceId) -> Result<(), Error> {
+    let record = store::issuance::get(tx, issuance).await?.filter(|record| record.purpose == Purpose::Renewal);
+    let Some(anchors) = record.and_then(|record| record.anchors) else { return Ok(()) };
+    let Some(enrollment) = enrollments::get(tx, id).await? else { return Ok(()) };
+    if enrollment.anchors.as_ref() == Some(&anchors) {
+        return Ok(());
+    }
+    let entered = Entered {
+        door: enrollment.door,
+        managed_apple_account: enrollment.managed_apple_account.as_deref(),
+        server_url: enrollment.server_url.as_deref(),
+        anchors: Some(&anchors),
+    };
+    Ok(enrollments::entered(tx, id, &entered).await?)
+}
+
+/// The same for any message other than `Authenticate`, where an older identity is accepted still; cheap where none is. The lock
+/// on the enrollment is held.
+pub async fn speaks(tx: &mut Tx, identity: &Identity, now: Timestamp) -> Result<(), Error> {
+    let all = identities::of(tx, identity.enrollment).await?;
+    if all.iter().any(|other| other.is_live() && other.pinned_at < identity.pinned_at) {
+        identity_seen(tx, identity.enrollment, identity, now).await?;
+    }
+    Ok(())
 }

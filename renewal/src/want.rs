@@ -31,7 +31,7 @@ pub async fn want(tx: &mut Tx, enrollment: EnrollmentId, reason: Reason, now: Ti
             "only the device channel of an enrollment that is enrolled has an identity to renew",
         ));
     }
-    let Some(identity) = newest(tx, enrollment).await? else {
+    let Some(identity) = in_use(tx, enrollment).await? else {
         return Err(Error::NothingToRenew("the enrollment has no identity that is accepted"));
     };
     let at_once = matches!(reason, Reason::Operator | Reason::ToAcme | Reason::Expired);
@@ -54,7 +54,7 @@ pub async fn want(tx: &mut Tx, enrollment: EnrollmentId, reason: Reason, now: Ti
 /// A device asks with an identity that has ended, within its grace: sees to it that a command for a new one waits, unless the
 /// last try failed a short time ago. The lock on the enrollment is held.
 pub async fn rescue(tx: &mut Tx, ctx: &Context, enrollment: EnrollmentId, now: Timestamp) -> Result<(), Error> {
-    let Some(identity) = newest(tx, enrollment).await? else { return Ok(()) };
+    let Some(identity) = in_use(tx, enrollment).await? else { return Ok(()) };
     let there = renewals::get(tx, enrollment).await?.filter(|row| row.identity == identity.fingerprint);
     let row = match there {
         Some(row) if row.state == State::Due => {
@@ -71,9 +71,10 @@ pub async fn rescue(tx: &mut Tx, ctx: &Context, enrollment: EnrollmentId, now: T
     advance(tx, ctx, row, Presence::Connected, now).await
 }
 
-/// The newest identity that is neither retired nor revoked.
-async fn newest(tx: &mut Tx, enrollment: EnrollmentId) -> Result<Option<Identity>, Error> {
-    Ok(identities::of(tx, enrollment).await?.into_iter().find(Identity::is_live))
+/// The oldest identity that is neither retired nor revoked: the one that the device is known to have. A newer one retires it
+/// with its first word; until then the device may have gone back to the old one.
+async fn in_use(tx: &mut Tx, enrollment: EnrollmentId) -> Result<Option<Identity>, Error> {
+    Ok(identities::of(tx, enrollment).await?.into_iter().rfind(Identity::is_live))
 }
 
 fn unplanned(identity: &Identity) -> Unplanned {

@@ -266,6 +266,7 @@ impl App {
             self.random.clone(),
             issuer::scep::Settings {
                 legacy: self.config.scep.legacy,
+                renewal: self.config.scep.renewal,
                 per_ip_per_minute: limits.scep_per_ip_per_minute,
                 per_minute: limits.scep_per_minute,
             },

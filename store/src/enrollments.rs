@@ -605,7 +605,10 @@ pub struct Glance {
     pub revoked: bool,
     /// Who speaks waits in Setup Assistant to be let go on.
     pub in_set_up: bool,
-    /// Commands wait, a push is on its way, or who speaks is in Setup Assistant: the message needs a write transaction.
+    /// An older identity of the device is accepted as well: this message ends that.
+    pub supersedes: bool,
+    /// Commands wait, a push is on its way, who speaks is in Setup Assistant, or an older identity is to be retired: the message
+    /// needs a write transaction.
     pub has_work: bool,
 }
 
@@ -622,6 +625,7 @@ struct GlanceRow {
     retired: bool,
     revoked: bool,
     in_set_up: bool,
+    supersedes: bool,
     has_work: bool,
 }
 
@@ -638,6 +642,7 @@ from_row!(GlanceRow {
     retired,
     revoked,
     in_set_up,
+    supersedes,
     has_work,
 });
 
@@ -653,6 +658,8 @@ macro_rules! glance {
              i.retired_at IS NOT NULL AS retired, i.revoked_at IS NOT NULL AS revoked, ",
             $speaker,
             ".awaiting_configuration AS in_set_up, \
+             EXISTS (SELECT 1 FROM identity o WHERE o.enrollment_id = i.enrollment_id AND o.pinned_at < i.pinned_at \
+                     AND o.retired_at IS NULL AND o.revoked_at IS NULL) AS supersedes, \
              (EXISTS (SELECT 1 FROM command_target t WHERE t.enrollment_id = ",
             $speaker,
             ".id \
@@ -702,7 +709,8 @@ pub async fn glance(tx: &mut Tx, certificate: Fingerprint, user: Option<&UserKey
         retired: r.retired,
         revoked: r.revoked,
         in_set_up: r.in_set_up,
-        has_work: r.in_set_up || r.has_work,
+        supersedes: r.supersedes,
+        has_work: r.in_set_up || r.supersedes || r.has_work,
     }))
 }
 

@@ -262,6 +262,7 @@ from_row!(Listed {
 /// where that is shorter.
 const WORRY: i64 = 30 * 86_400_000;
 
+// The oldest live identity counts: a newer one retires it with its first word, and until then the device may go back to it.
 macro_rules! is_stuck {
     ($now:literal, $worry:literal) => {
         concat!(
@@ -273,7 +274,7 @@ macro_rules! is_stuck {
             $now,
             " < (i.not_after - i.not_before) / 6 AND EXISTS (SELECT 1 FROM enrollment e WHERE e.id = i.enrollment_id \
                AND e.state = 'enrolled') AND NOT EXISTS (SELECT 1 FROM identity n WHERE n.enrollment_id = i.enrollment_id \
-               AND n.not_after > i.not_after AND n.retired_at IS NULL AND n.revoked_at IS NULL)"
+               AND n.pinned_at < i.pinned_at AND n.retired_at IS NULL AND n.revoked_at IS NULL)"
         )
     };
 }

@@ -8,6 +8,7 @@ use mdm_core::ids::{CommandUuid, EnrollmentId, Fingerprint, IssuanceId};
 use mdm_core::time::Timestamp;
 use uuid::Uuid;
 
+use crate::identities::Identity;
 use crate::issuance::Issuance;
 use crate::{Error, Result, Tx};
 
@@ -185,6 +186,24 @@ pub async fn save(tx: &mut Tx, r: &Renewal, now: Timestamp) -> Result<()> {
     Ok(())
 }
 
+/// Writes a renewal that begins now, in the place of one of another identity; false, and nothing is written, where this
+/// identity's is there already: another server was first, and may have moved it on.
+pub async fn begin(tx: &mut Tx, r: &Renewal, now: Timestamp) -> Result<bool> {
+    let rows = run!(tx, c => sqlx::query(
+        "INSERT INTO renewal (enrollment_id, state, reason, cert_sha256, deadline, command_uuid, issuance_id, attempts,
+                last_error, due_at, leased_until, lease, created_at, updated_at)
+         VALUES ($1, $2, $3, $4, $5, NULL, NULL, 0, NULL, $6, 0, NULL, $7, $7)
+         ON CONFLICT (enrollment_id) DO UPDATE SET state = excluded.state, reason = excluded.reason,
+                cert_sha256 = excluded.cert_sha256, deadline = excluded.deadline, command_uuid = NULL, issuance_id = NULL,
+                attempts = 0, last_error = NULL, due_at = excluded.due_at, leased_until = 0, lease = NULL,
+                created_at = excluded.created_at, updated_at = excluded.updated_at
+          WHERE renewal.cert_sha256 <> excluded.cert_sha256")
+        .bind(r.enrollment.0).bind(r.state.as_str()).bind(r.reason.as_str()).bind(r.identity.0.to_vec())
+        .bind(r.deadline.0).bind(r.due_at.map(|at| at.0)).bind(now.0)
+        .execute(c).await.map(|done| done.rows_affected()))?;
+    Ok(rows > 0)
+}
+
 /// Takes up to `limit` renewals that are due, until `until`: nobody else is given them before.
 pub async fn lease(
     tx: &mut Tx,
@@ -250,11 +269,11 @@ pub const UNPLANNED: &str = "SELECT i.enrollment_id, i.cert_sha256, i.not_before
       AND i.not_before + (i.not_after - i.not_before) / 3 * 2 <= $1 AND e.state = 'enrolled' \
       AND e.unenroll_requested_at IS NULL \
       AND NOT EXISTS (SELECT 1 FROM renewal r WHERE r.enrollment_id = i.enrollment_id AND r.cert_sha256 = i.cert_sha256) \
-      AND NOT EXISTS (SELECT 1 FROM identity n WHERE n.enrollment_id = i.enrollment_id AND n.pinned_at > i.pinned_at \
+      AND NOT EXISTS (SELECT 1 FROM identity n WHERE n.enrollment_id = i.enrollment_id AND n.pinned_at < i.pinned_at \
                          AND n.retired_at IS NULL AND n.revoked_at IS NULL) \
     ORDER BY i.not_after LIMIT $3";
 
-/// Live identities of enrolled devices that have spent two thirds of their life, end before `before` and have no renewal yet,
+/// Live identities of enrolled devices, the oldest of each, that have spent two thirds of their life, end before `before` and have no renewal yet,
 /// the soonest end first.
 pub async fn unplanned(tx: &mut Tx, now: Timestamp, before: Timestamp, limit: i64) -> Result<Vec<Unplanned>> {
     let rows: Vec<UnplannedRow> =
@@ -283,6 +302,21 @@ pub async fn abandon(tx: &mut Tx, enrollment: EnrollmentId, now: Timestamp) -> R
                 revoked_at = CASE WHEN state = 'open' THEN NULL ELSE $2 END
           WHERE enrollment_id = $1 AND purpose = 'renewal' AND state IN ('open', 'issued')")
         .bind(enrollment.0).bind(now.0).execute(c).await.map(drop))?;
+    Ok(())
+}
+
+/// An identity was revoked: whatever its holder asked for is good for nothing any more, neither an open permission nor a
+/// certificate that was issued and not used yet. A renewal of another identity of the enrollment begins again. Nothing happens
+/// for an identity that a newer one took the place of. The lock on the enrollment is held.
+pub async fn revoked(tx: &mut Tx, identity: &Identity, now: Timestamp) -> Result<()> {
+    if identity.retired_at.is_some() {
+        return Ok(());
+    }
+    let row = get(tx, identity.enrollment).await?;
+    abandon(tx, identity.enrollment, now).await?;
+    if let Some(row) = row.filter(|row| row.identity != identity.fingerprint && row.state != State::Done) {
+        save(tx, &Renewal { state: State::Due, command: None, issuance: None, due_at: Some(now), ..row }, now).await?;
+    }
     Ok(())
 }
 

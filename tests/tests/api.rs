@@ -1152,10 +1152,35 @@ async fn th_11_identities_are_listed_renewed_and_revoked() {
         assert!(stuck["items"][0]["renewal"]["attempts"].is_number());
         assert_eq!(get(format!("{path}?expiring_within_days=30")).await["items"].as_array().unwrap().len(), 1);
 
+        // A permission that was handed out goes with the identity, whichever way it is revoked.
+        let open = async || {
+            let wanted = issuer::issuance::OpenIssuance {
+                flow: store::issuance::Flow::Renewal,
+                purpose: store::issuance::Purpose::Renewal,
+                kind: mdm_core::enrollment::EnrollmentKind::Device,
+                enrollment_id: Some(id),
+                link_id: None,
+                expected_serial: None,
+                expected_udid: None,
+                label: None,
+                ttl: std::time::Duration::from_secs(600),
+                details: issuer::issuance::Details::default(),
+            };
+            let mut tx = world.store().begin().await.unwrap();
+            let random = mdm_core::random::Random::System;
+            let (record, _) = issuer::issuance::open(&mut tx, &random, world.clock.now(), &wanted).await.unwrap();
+            tx.commit().await.unwrap();
+            record
+        };
+        let record = open().await;
         let gone = format!("{path}/{hash}");
         let weak = world.token(&[Scope::IssuanceWrite, Scope::CommandsWrite]).await;
         world.call(&weak, Method::DELETE, &gone, None).await.is(403);
         world.call(&admin, Method::DELETE, &gone, None).await.is(204);
+        let mut tx = world.store().read().await.unwrap();
+        let void = store::issuance::get(&mut tx, record).await.unwrap().unwrap();
+        assert_eq!(void.state, store::issuance::State::Void);
+        drop(tx);
         world.call(&admin, Method::DELETE, &gone, None).await.is(204);
         world.call(&admin, Method::DELETE, &format!("{path}/{}", "ab".repeat(32)), None).await.is(404);
         assert_eq!(world.call(&admin, Method::DELETE, &format!("{path}/ab"), None).await.is(422).fields(), ["sha256"]);

@@ -37,6 +37,7 @@ async fn th_10_a_renewed_identity_keeps_queue_and_escrow_and_the_old_one_until_i
             let next = scep(&world, &device, &command).await.unwrap();
 
             if first == "Authenticate" {
+                world.later(1);
                 assert!(world.check_in(Proof::Signed(&next), &next.authenticate()).await.is_empty());
                 assert!(world.idle(&device).await.status.is_success(), "it may go back to the old one");
             }
@@ -97,23 +98,64 @@ async fn the_profile_of_a_renewal_changes_nothing_that_can_not_change() {
     .await;
 }
 
+/// From now on the door of links asks for identities of an ACME server; our CA stands in for it.
+async fn prefer_acme(world: &mut World) {
+    let issuers = vec![world.ca.fingerprint()];
+    world.settings(checkin::Settings { external_issuers: issuers, ..checkin::Settings::default() });
+    let settings = serde_json::json!({
+        "enabled": true,
+        "identity": { "prefer": "acme", "acme": { "directory_url": "https://acme.example.org/directory" } },
+    });
+    let settings: enroll::door::Settings = serde_json::from_value(settings).unwrap();
+    let mut tx = world.store.begin().await.unwrap();
+    enroll::door::store(&mut tx, mdm_core::enrollment::Door::Link, &settings, "test", world.now()).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+/// What the ACME server gives for the permission in a profile.
+fn acme(world: &World, device: &checkin_world::Device, command: &renewal_world::Delivered) -> checkin_world::Device {
+    let payload = command.payload("com.apple.security.acme");
+    let identifier = payload.get("ClientIdentifier").and_then(Value::as_string).unwrap();
+    let key = checkin_world::p256();
+    let certificate = world.named_certificate(&key, identifier);
+    checkin_world::Device { key, certificate, ..device.clone() }
+}
+
+#[tokio::test]
+async fn an_acme_renewal_may_take_a_week_and_ends_with_the_next_one() {
+    story(|mut world| async move {
+        let mut devices = Vec::new();
+        for n in 1..=3 {
+            devices.push(world.enrolled(n).await);
+        }
+        prefer_acme(&mut world).await;
+        for ((device, id), days) in devices.into_iter().zip([6, 8, 1]) {
+            ask(&world, id).await;
+            let command = fetch(&world, &device).await;
+            world.later(days * DAY);
+            let next = acme(&world, &device, &command);
+            if days == 1 {
+                world.report(Proof::Signed(&device), &device.status("Error", &command.uuid)).await;
+                ask(&world, id).await;
+                let newer = fetch(&world, &device).await;
+                assert_eq!(world.idle(&next).await.status, BAD, "another profile took its place");
+                assert!(world.idle(&acme(&world, &device, &newer)).await.status.is_success());
+                continue;
+            }
+            assert_eq!(world.idle(&next).await.status.is_success(), days < 7, "{days} days");
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_scep_identity_becomes_an_acme_one_and_the_old_one_holds_until_then() {
     story(|mut world| async move {
-        let issuers = vec![world.ca.fingerprint()];
-        world.settings(checkin::Settings { external_issuers: issuers, ..checkin::Settings::default() });
         let mut devices = Vec::new();
         for n in 1..=4 {
             devices.push(world.enrolled(n).await);
         }
-        let settings = serde_json::json!({
-            "enabled": true,
-            "identity": { "prefer": "acme", "acme": { "directory_url": "https://acme.example.org/directory" } },
-        });
-        let settings: enroll::door::Settings = serde_json::from_value(settings).unwrap();
-        let mut tx = world.store.begin().await.unwrap();
-        enroll::door::store(&mut tx, mdm_core::enrollment::Door::Link, &settings, "test", world.now()).await.unwrap();
-        tx.commit().await.unwrap();
+        prefer_acme(&mut world).await;
         world.later(310 * DAY);
         run(&world).await;
         world.later(2 * DAY);
@@ -397,6 +439,187 @@ async fn th_09_a_revoked_identity_is_refused_by_every_server_at_once_and_is_not_
         assert!(store::renewals::get(&mut world.store.read().await.unwrap(), id).await.unwrap().is_none());
     })
     .await;
+}
+
+#[tokio::test]
+async fn th_09_what_the_holder_of_a_revoked_identity_asked_for_is_void() {
+    story(|world| async move {
+        for (n, way) in [(1, "open"), (2, "profile"), (3, "asked by itself")] {
+            let (device, id) = world.enrolled(n).await;
+            ask(&world, id).await;
+            let command = fetch(&world, &device).await;
+            let next = match way {
+                "profile" => scep(&world, &device, &command).await,
+                "asked by itself" => Some(world.renewed(&device, id).await),
+                _ => None,
+            };
+            world.revoke(&device).await;
+            assert!(scep(&world, &device, &command).await.is_none(), "{way}");
+            if let Some(next) = next {
+                for message in [next.authenticate(), next.token_update(), next.message("GetBootstrapToken", "")] {
+                    assert_eq!(world.check_in(Proof::Signed(&next), &message).await.status, BAD, "{way}: {message}");
+                }
+                assert_eq!(world.idle(&next).await.status, BAD, "{way}");
+            }
+            assert_eq!(row(&world, id).await.state, State::Done, "{way}");
+        }
+        // The successor is revoked and the device is back at its old identity: that one is renewed all the same.
+        let (device, id) = world.enrolled(4).await;
+        ask(&world, id).await;
+        let next = half_renewed(&world, &device).await;
+        world.revoke(&next).await;
+        run(&world).await;
+        let again = row(&world, id).await;
+        assert_eq!((again.state, again.identity), (State::Queued, device.certificate.fingerprint()));
+        assert!(scep(&world, &device, &fetch(&world, &device).await).await.is_some());
+    })
+    .await;
+}
+
+/// The device takes the renewal that waits, says `Authenticate` with the new identity, and fails to install the profile.
+async fn half_renewed(world: &World, device: &checkin_world::Device) -> checkin_world::Device {
+    let command = fetch(world, device).await;
+    let next = scep(world, device, &command).await.unwrap();
+    world.later(1);
+    assert!(world.check_in(Proof::Signed(&next), &next.authenticate()).await.is_empty());
+    world.later(1);
+    world.report(Proof::Signed(device), &device.status("Error", &command.uuid)).await;
+    next
+}
+
+#[tokio::test]
+async fn th_11_a_device_that_went_back_to_its_old_identity_is_renewed_again() {
+    story(|world| async move {
+        let (device, id) = world.enrolled(1).await;
+        let old = device.certificate.fingerprint();
+        ask(&world, id).await;
+        let next = half_renewed(&world, &device).await;
+        assert!(world.check_in(Proof::Signed(&device), &device.token_update()).await.is_empty());
+        assert_eq!(world.events("identity.renewed").await, 0);
+        assert!(ask(&world, id).await);
+        assert_eq!(row(&world, id).await.identity, old, "the one that the device has");
+        // Even where a row says that the newer one is to be renewed.
+        let mut tx = world.store.begin().await.unwrap();
+        let wrong = store::renewals::Renewal { identity: next.certificate.fingerprint(), ..row(&world, id).await };
+        store::renewals::save(&mut tx, &wrong, world.now()).await.unwrap();
+        tx.commit().await.unwrap();
+        world.later(1);
+        assert!(world.check_in(Proof::Signed(&device), &device.token_update()).await.is_empty());
+        assert_eq!(row(&world, id).await.state, State::Queued);
+        assert_eq!(world.events("identity.renewed").await, 0);
+
+        // One that was never asked: it is found in its time, and shown as stuck.
+        let (device, id) = world.enrolled(2).await;
+        world.later(1);
+        let next = world.renewed(&device, id).await;
+        world.later(1);
+        assert!(world.check_in(Proof::Signed(&next), &next.authenticate()).await.is_empty());
+        world.later(300 * DAY);
+        let mut tx = world.store.begin().await.unwrap();
+        let all = store::renewals::unplanned(&mut tx, world.now(), world.now().plus(Duration::from_secs(120 * DAY)), 9);
+        let found: Vec<_> = all.await.unwrap().into_iter().filter(|one| one.enrollment == id).collect();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].identity, device.certificate.fingerprint());
+        drop(tx);
+        world.later(40 * DAY);
+        let filter = store::identities::Filter { stuck: true, enrollment: Some(id), ..Default::default() };
+        let mut tx = world.store.read().await.unwrap();
+        let stuck = store::identities::list(&mut tx, &filter, None, world.now(), 100).await.unwrap();
+        assert_eq!(stuck.len(), 1);
+        assert_eq!(stuck[0].cert_sha256, device.certificate.fingerprint().0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn th_10_after_authenticate_any_other_message_proves_the_new_identity() {
+    story(|world| async move {
+        for (n, way) in [(1, "poll"), (2, "stale TokenUpdate"), (3, "GetBootstrapToken")] {
+            let (device, id) = world.enrolled(n).await;
+            ask(&world, id).await;
+            let command = fetch(&world, &device).await;
+            let next = scep(&world, &device, &command).await.unwrap();
+            world.later(1);
+            let then = world.now();
+            assert!(world.check_in(Proof::Signed(&next), &next.authenticate()).await.is_empty());
+            assert_eq!(world.enrollment(id).await.anchors, None, "the device may go back to the old profile");
+            world.later(1);
+            assert!(world.check_in(Proof::Signed(&device), &device.token_update()).await.is_empty());
+            assert_eq!(row(&world, id).await.state, State::Queued);
+            assert_eq!(world.enrollment(id).await.anchors, None);
+            match way {
+                "poll" => assert!(world.idle(&next).await.status.is_success()),
+                "stale TokenUpdate" => {
+                    assert!(world.check_in(Proof::SignedAt(&next, then), &next.token_update()).await.is_empty());
+                }
+                _ => {
+                    let token = next.message("GetBootstrapToken", "");
+                    assert!(world.check_in(Proof::Signed(&next), &token).await.status.is_success());
+                }
+            }
+            assert_eq!(row(&world, id).await.state, State::Done, "{way}");
+            assert_eq!(world.idle(&device).await.status, BAD, "{way}");
+            assert_eq!(world.enrollment(id).await.anchors.as_deref(), Some("[]"), "{way}: those of the new profile");
+        }
+        assert_eq!(world.events("identity.renewed").await, 3);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn th_17_a_recorded_message_is_given_no_permission_and_no_unlock_token() {
+    story(|mut world| async move {
+        let (device, id) = world.enrolled(1).await;
+        let recorded = world.now();
+        world.later(60);
+        assert!(world.check_in(Proof::Signed(&device), &device.token_update()).await.is_empty());
+        ask(&world, id).await;
+        unlock(&world, id).await;
+        world.enqueue(id, "waits").await;
+        // Signed a minute ago, but older than what came since; or signed long ago.
+        for seconds in [0, 16 * 60] {
+            world.later(seconds);
+            let answer = world.report(Proof::SignedAt(&device, recorded), &device.idle()).await;
+            assert!(answer.body.contains("waits"), "the rest is handed out: {}", answer.body);
+            assert_eq!(world.waiting(id).await, 3);
+        }
+        assert!(delivered(&world.report(Proof::Tls(&device), &device.idle()).await.body).is_some());
+        let command = fetch(&world, &device).await;
+        // There is no token, so that the command ends when its turn comes.
+        let answer = world.acknowledge(&device, &command.uuid).await;
+        assert!(answer.body.contains("waits"), "{}", answer.body);
+        assert_eq!(world.waiting(id).await, 1);
+
+        // Nor within the grace of an identity that has ended.
+        world.grace(Duration::from_secs(30 * DAY));
+        let (device, _) = world.enrolled(2).await;
+        let recorded = world.now().plus(Duration::from_secs(370 * DAY));
+        world.later(370 * DAY + 3600);
+        assert!(world.report(Proof::SignedAt(&device, recorded), &device.idle()).await.is_empty());
+        assert!(delivered(&world.idle(&device).await.body).is_some());
+    })
+    .await;
+}
+
+/// `ClearPasscode` on the device's queue.
+async fn unlock(world: &World, id: mdm_core::ids::EnrollmentId) {
+    let body = checkin_world::plist(
+        "<key>CommandUUID</key><string>unlock</string><key>Command</key><dict><key>RequestType</key><string>ClearPasscode</string></dict>",
+    );
+    let new = commands::New {
+        uuid: "unlock".parse().unwrap(),
+        request_type: "ClearPasscode",
+        rendering: commands::Rendering::Unlock,
+        body: &body,
+        lane: commands::Lane::Normal,
+        coalescing_key: None,
+        ttl: None,
+        created_by: "test",
+        push: true,
+    };
+    let mut tx = world.store.begin().await.unwrap();
+    commands::enqueue(&mut tx, &world.policy.commands, &new, &[id], world.now()).await.unwrap();
+    tx.commit().await.unwrap();
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mdm_core::certificate::Certificate;
 use mdm_core::crypto::csr::Csr;
-use mdm_core::enrollment::EnrollmentState;
+use mdm_core::enrollment::{Door, EnrollmentState};
 use mdm_core::ids::Fingerprint;
 use mdm_core::random::Random;
 use mdm_core::time::Timestamp;
@@ -44,6 +44,9 @@ pub enum RenewalRefusal {
     /// The enrollment is over, or is about to be.
     #[error("the enrollment of the signer's certificate is over")]
     Over,
+    /// The enrollment's door gives identities of an ACME server only.
+    #[error("the door of the enrollment asks for an identity of an ACME server")]
+    OtherIdentity,
 }
 
 impl RenewalRefusal {
@@ -56,6 +59,7 @@ impl RenewalRefusal {
             Self::NotValid => "signer_not_valid",
             Self::TooEarly => "too_early",
             Self::Over => "enrollment_over",
+            Self::OtherIdentity => "door_prefers_acme",
         }
     }
 }
@@ -99,6 +103,9 @@ pub async fn authorize_renewal(
         matches!(enrollment.state, EnrollmentState::Enrolled { .. }) && enrollment.unenroll_requested_at.is_none()
     });
     let Some(enrollment) = live else { return Ok(Err(RenewalRefusal::Over)) };
+    if !gives_scep(tx, enrollment.door).await? {
+        return Ok(Err(RenewalRefusal::OtherIdentity));
+    }
     let key_sha256 = Fingerprint::of(csr.public_key().spki_der()).0;
     if let Some(record) = store::renewals::issued_for_key(tx, enrollment.id, &key_sha256).await?
         && let Some(der) = &record.certificate
@@ -128,4 +135,16 @@ pub async fn authorize_renewal(
     }
     let record = store::issuance::get(tx, id).await?.ok_or(store::Error::Corrupt("issuance.id"))?;
     Ok(Ok(Grant::Issue(Authorized { record: Box::new(record), key: csr.public_key().clone() })))
+}
+
+/// Whether a door lets a device keep an identity of ours: not where it prefers an ACME server's and refuses every other one, or
+/// asks for an attestation. `RenewalReq` leads around no door (TH-48).
+async fn gives_scep(tx: &mut Tx, door: Door) -> Result<bool, Error> {
+    let Some(row) = store::doors::get(tx, door).await? else { return Ok(true) };
+    let settings: serde_json::Value =
+        serde_json::from_str(&row.body).map_err(|_| store::Error::Corrupt("door.body"))?;
+    let word = |pointer| settings.pointer(pointer).and_then(serde_json::Value::as_str);
+    let strict =
+        matches!(word("/identity/otherwise"), None | Some("refuse")) || word("/require") == Some("attestation");
+    Ok(word("/identity/prefer") != Some("acme") || !strict)
 }

@@ -187,6 +187,32 @@ async fn th_30_the_holder_of_a_current_identity_gets_the_next_one_in_its_window(
 }
 
 #[tokio::test]
+async fn th_30_a_renewal_leads_around_no_setting() {
+    let server = Server::new(Settings { renewal: false, ..Settings::default() }).await;
+    let (client, certificate, _) = server.enrolled().await;
+    let caps = server.get("/scep?operation=GetCACaps").await.body;
+    assert!(!String::from_utf8(caps).unwrap().contains("Renewal"));
+    assert!(failed(&server.renew(&client, &certificate, &Client::new(), 300).await, "2"));
+
+    let server = Server::new(Settings::default()).await;
+    let (client, certificate, _) = server.enrolled().await;
+    let set = async |body: &str| {
+        let mut tx = server.world.store.begin().await.unwrap();
+        store::doors::put(&mut tx, mdm_core::enrollment::Door::Link, body, "test", NOW).await.unwrap();
+        tx.commit().await.unwrap();
+    };
+    for refused in [
+        r#"{"identity":{"prefer":"acme","otherwise":"refuse"}}"#,
+        r#"{"require":"attestation","identity":{"prefer":"acme","otherwise":"fall_back"}}"#,
+    ] {
+        set(refused).await;
+        assert!(failed(&server.renew(&client, &certificate, &Client::new(), 300).await, "2"), "{refused}");
+    }
+    set(r#"{"identity":{"prefer":"acme","otherwise":"fall_back"}}"#).await;
+    assert!(matches!(server.renew(&client, &certificate, &Client::new(), 300).await, Answer::Success(_)));
+}
+
+#[tokio::test]
 async fn th_30_a_renewal_without_proof_is_refused() {
     let server = Server::new(Settings::default()).await;
     let (client, certificate, id) = server.enrolled().await;

@@ -175,13 +175,15 @@ pub struct Proxy {
 pub struct Scep {
     /// Answer DES, 3DES and SHA-1 messages in kind. Weak: only for old clients and simulators.
     pub legacy: bool,
+    /// Answer a client that renews its certificate by itself (`RenewalReq`).
+    pub renewal: bool,
     /// Minutes that a challenge lives; at most 60.
     pub challenge_minutes: u32,
 }
 
 impl Default for Scep {
     fn default() -> Self {
-        Self { legacy: false, challenge_minutes: 60 }
+        Self { legacy: false, renewal: true, challenge_minutes: 60 }
     }
 }
 

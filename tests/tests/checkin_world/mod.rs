@@ -259,7 +259,7 @@ impl World {
             expected_udid: None,
             label: None,
             ttl: Duration::from_mins(10),
-            details: Default::default(),
+            details: issuer::issuance::Details::default(),
         };
         let mut tx = self.store.begin().await.unwrap();
         let (id, _): (IssuanceId, _) =
@@ -417,10 +417,13 @@ impl World {
         tx.commit().await.unwrap();
     }
 
+    /// An operator revokes the device's identity.
     pub(crate) async fn revoke(&self, device: &Device) {
         let mut tx = self.store.begin().await.unwrap();
         let fingerprint = device.certificate.fingerprint();
         assert!(store::identities::revoke(&mut tx, fingerprint, self.now()).await.unwrap());
+        let pin = store::identities::find_by_fingerprint(&mut tx, fingerprint).await.unwrap().unwrap();
+        store::renewals::revoked(&mut tx, &pin, self.now()).await.unwrap();
         tx.commit().await.unwrap();
     }
 }

@@ -303,17 +303,13 @@ impl<'a> Case<'a> {
     async fn renew_by(&mut self, way: &str) {
         let Some(next) = self.pending.clone() else { return };
         let taken = if way == "poll" {
-            // Pinned by Authenticate and not yet seen otherwise, or not pinned at all: a poll is answered in either case.
+            // Pinned by Authenticate and not yet seen otherwise, or not pinned at all: the poll is its proof in either case.
             self.world.idle(&next).await.status.is_success()
         } else {
             let message = next.token_update();
             self.say(&next, &message).await
         };
         assert!(taken, "the renewed identity is taken by {way}");
-        if way == "poll" && self.half {
-            // A poll after Authenticate is no proof that the profile is in place: both identities are good.
-            return;
-        }
         let old = std::mem::replace(&mut self.device, next);
         self.dead.push(old);
         self.dead.append(&mut self.passed_over);

@@ -140,6 +140,7 @@ async fn one_glance_tells_who_speaks_and_whether_anything_waits() {
         let seen = enrollments::glance(&mut tx, hash, None).await.unwrap().unwrap();
         assert_eq!((seen.id, seen.device_id, seen.has_work), (device, device, false));
         assert_eq!((seen.retired, seen.revoked, seen.unenroll_requested), (false, false, false));
+        assert!(!seen.supersedes);
         for (who, id) in [&user, &shared].into_iter().zip(&users) {
             let seen = enrollments::glance(&mut tx, hash, Some(who)).await.unwrap().unwrap();
             assert_eq!((seen.id, seen.device_id), (*id, device));
@@ -147,6 +148,11 @@ async fn one_glance_tells_who_speaks_and_whether_anything_waits() {
         store::push::due(&mut tx, device, at(3)).await.unwrap();
         assert!(enrollments::glance(&mut tx, hash, None).await.unwrap().unwrap().has_work);
         assert!(!enrollments::glance(&mut tx, hash, Some(&user)).await.unwrap().unwrap().has_work);
+        let newer = super::certificate();
+        assert!(store::identities::bind(&mut tx, device, None, &newer, at(4)).await.unwrap());
+        assert!(!enrollments::glance(&mut tx, hash, None).await.unwrap().unwrap().supersedes);
+        let seen = enrollments::glance(&mut tx, newer.fingerprint(), Some(&user)).await.unwrap().unwrap();
+        assert!(seen.supersedes && seen.has_work);
         tx.commit().await.unwrap();
     })
     .await;

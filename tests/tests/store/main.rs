@@ -3,8 +3,8 @@
 //! A test in `house.rs` sees to it that every function of the store appears in these tests.
 
 mod account_tokens;
-mod anchors;
 mod ade;
+mod anchors;
 mod assignments;
 mod commands;
 mod doors;
@@ -22,9 +22,9 @@ mod network_users;
 mod policies;
 mod push;
 mod quarantine;
+mod renewals;
 mod sealed;
 mod set_up;
-mod renewals;
 mod sign_ins;
 mod tokens;
 mod transactions;

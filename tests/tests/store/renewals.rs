@@ -116,6 +116,53 @@ async fn a_renewal_is_taken_by_one_and_put_off_by_whoever_holds_it() {
 }
 
 #[tokio::test]
+async fn rg_23_a_renewal_that_another_server_began_is_not_begun_again() {
+    twice(|store| async move {
+        let mut tx = store.begin().await.unwrap();
+        let id = enrolled(&mut tx).await;
+        let planned = renewal(id, Fingerprint([1; 32]));
+        assert!(renewals::begin(&mut tx, &planned, at(1)).await.unwrap());
+        assert_eq!(renewals::get(&mut tx, id).await.unwrap().as_ref(), Some(&planned));
+        let queued = Renewal { state: State::Queued, command: Some(command_uuid()), attempts: 2, ..planned.clone() };
+        renewals::save(&mut tx, &queued, at(2)).await.unwrap();
+        assert!(!renewals::begin(&mut tx, &planned, at(3)).await.unwrap());
+        assert_eq!(renewals::get(&mut tx, id).await.unwrap(), Some(Renewal { updated_at: at(2), ..queued }));
+        let next = Renewal { created_at: at(4), updated_at: at(4), ..renewal(id, Fingerprint([2; 32])) };
+        assert!(renewals::begin(&mut tx, &next, at(4)).await.unwrap(), "another identity has its own");
+        assert_eq!(renewals::get(&mut tx, id).await.unwrap(), Some(next));
+        tx.commit().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn th_09_a_revoked_identity_takes_what_was_to_renew_it_along_and_no_other_renewal() {
+    twice(|store| async move {
+        let mut tx = store.begin().await.unwrap();
+        let id = enrolled(&mut tx).await;
+        let certificate = year();
+        identities::bind(&mut tx, id, None, &certificate, at(1)).await.unwrap();
+        let pin = identities::find_by_fingerprint(&mut tx, certificate.fingerprint()).await.unwrap().unwrap();
+        let open = record(&mut tx, id, Record::Open, 1).await;
+        let state = async |tx: &mut Tx, record| issuance::get(tx, record).await.unwrap().unwrap().state;
+
+        renewals::save(&mut tx, &renewal(id, Fingerprint([1; 32])), at(1)).await.unwrap();
+        let retired = identities::Identity { retired_at: Some(at(2)), ..pin.clone() };
+        renewals::revoked(&mut tx, &retired, at(2)).await.unwrap();
+        assert_eq!(state(&mut tx, open).await, Record::Open, "a newer one took its place long ago");
+        renewals::revoked(&mut tx, &pin, at(3)).await.unwrap();
+        assert_eq!(state(&mut tx, open).await, Record::Void);
+        let row = renewals::get(&mut tx, id).await.unwrap().unwrap();
+        assert_eq!((row.state, row.due_at), (State::Due, Some(at(3))), "that of another identity begins again");
+        renewals::save(&mut tx, &renewal(id, pin.fingerprint), at(4)).await.unwrap();
+        renewals::revoked(&mut tx, &pin, at(5)).await.unwrap();
+        assert_eq!(renewals::get(&mut tx, id).await.unwrap().unwrap().state, State::Done);
+        tx.commit().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn th_10_what_was_to_renew_ends_with_the_enrollment_or_with_a_newer_one() {
     twice(|store| async move {
         let mut tx = store.begin().await.unwrap();
@@ -180,7 +227,7 @@ async fn th_11_identities_near_their_end_are_found_planned_and_shown() {
             mdm_core::certificate::Certificate::from_der(params.self_signed(&pair).unwrap().der()).unwrap()
         };
         identities::bind(&mut tx, id, None, &next, at(2)).await.unwrap();
-        assert_eq!(identities::stuck(&mut tx, late).await.unwrap(), before - 1);
+        assert_eq!(identities::stuck(&mut tx, late).await.unwrap(), before, "the device may go back to the old one");
         let all = shown(&mut tx, Filter::default(), late).await;
         assert_eq!(all.len(), 2);
         let after = Some((Timestamp(all[0].not_after), hash));
@@ -193,6 +240,7 @@ async fn th_11_identities_near_their_end_are_found_planned_and_shown() {
         assert_eq!(shown(&mut tx, ends, late).await.len(), 1);
         identities::revoke(&mut tx, hash, at(3)).await.unwrap();
         assert_eq!(shown(&mut tx, state(Standing::Revoked), late).await.len(), 1);
+        assert_eq!(identities::stuck(&mut tx, late).await.unwrap(), before - 1);
         tx.commit().await.unwrap();
     })
     .await;

@@ -13,8 +13,9 @@ use crate::problem::{Problem, ProblemBody};
 
 /// Revokes an identity certificate: every server refuses it from its next request on.
 ///
-/// The device stays enrolled in its own eyes, but cannot speak with this server any more, and its identity is not renewed. A
-/// certificate of the built-in CA is in its list of revoked certificates (`/crl` on the device listener) a few minutes later.
+/// The device stays enrolled in its own eyes, but cannot speak with this server any more, and its identity is not renewed: a
+/// certificate that it asked for before and did not use yet is good for nothing. A certificate of the built-in CA is in its list
+/// of revoked certificates (`/crl` on the device listener) a few minutes later.
 #[utoipa::path(
     delete, path = "/api/v1/identities/{sha256}", tag = "identities",
     params(("sha256" = String, Path, description = "SHA-256 of the certificate, hexadecimal")),
@@ -36,10 +37,13 @@ pub(crate) async fn revoke_identity(
     let identity = store::identities::find_by_fingerprint(&mut tx, fingerprint).await?;
     let identity = identity.ok_or_else(|| Problem::not_found("identity", &sha256))?;
     store::enrollments::lock(&mut tx, identity.enrollment).await?;
+    // Read again under the lock: a newer one may have taken its place meanwhile.
+    let identity = store::identities::find_by_fingerprint(&mut tx, fingerprint).await?.unwrap_or(identity);
     let mut changed = store::identities::revoke(&mut tx, fingerprint, now).await?;
     if let Some(issuance) = identity.issuance {
         changed |= store::issuance::revoke(&mut tx, issuance, now).await?;
     }
+    store::renewals::revoked(&mut tx, &identity, now).await?;
     if changed {
         let event = NewEvent {
             enrollment: Some(identity.enrollment),

@@ -33,9 +33,19 @@ pub(crate) async fn revoke_issuance(
     let mut tx = shared.store.begin().await?;
     let record = store::issuance::get(&mut tx, IssuanceId(id)).await?;
     let record = record.ok_or_else(|| Problem::not_found("issuance record", id))?;
+    let pin = match record.fingerprint {
+        Some(fingerprint) => store::identities::find_by_fingerprint(&mut tx, fingerprint).await?,
+        None => None,
+    };
+    if let Some(pin) = &pin {
+        store::enrollments::lock(&mut tx, pin.enrollment).await?;
+    }
     let mut changed = store::issuance::revoke(&mut tx, record.id, now).await?;
-    if let Some(fingerprint) = record.fingerprint {
-        changed |= store::identities::revoke(&mut tx, fingerprint, now).await?;
+    if let Some(pin) = pin {
+        changed |= store::identities::revoke(&mut tx, pin.fingerprint, now).await?;
+        // Read under the lock: a newer one may have taken its place meanwhile.
+        let pin = store::identities::find_by_fingerprint(&mut tx, pin.fingerprint).await?.unwrap_or(pin);
+        store::renewals::revoked(&mut tx, &pin, now).await?;
     }
     if changed {
         let event = NewEvent {
