@@ -84,7 +84,9 @@ pub(super) async fn keep(
     if !held.is_empty() {
         text.extend_from_slice(b"\n");
         text.extend_from_slice(ANCHORS.as_bytes());
-        held.iter().for_each(|anchor| text.extend_from_slice(anchor.to_pem().as_bytes()));
+        for anchor in &held {
+            text.extend_from_slice(anchor.to_pem().as_bytes());
+        }
     }
     if before.as_ref().is_some_and(|row| row.chain == text) {
         return Ok(());

@@ -30,7 +30,7 @@ pub(crate) async fn served(
     }
     if let Some(files) = tls::Files::of(config) {
         let read = files.read().map(|(chain, key)| Pair { chain, key });
-        let (pair, held_back) = kept::at_start(tx, sealer, setup, read, now).await?;
+        let (pair, held_back) = Box::pin(kept::at_start(tx, sealer, setup, read, now)).await?;
         kept::keep(tx, sealer, random, &pair, &setup.given(), now).await?;
         if held_back.is_some() {
             // Who enrolls or renews now must accept what is served, too.
@@ -51,7 +51,7 @@ pub(crate) async fn served(
     setup.anchors.push(made.ca);
     let pair = Pair { chain: chain.into_bytes(), key: key.expose().as_bytes().to_vec() };
     // Where files come into use later, devices that hold this CA are not lost at once.
-    if !kept::is_better(tx, sealer, setup, pair.certificates()?, now).await? {
+    if !Box::pin(kept::is_better(tx, sealer, setup, pair.certificates()?, now)).await? {
         kept::keep(tx, sealer, random, &pair, &setup.given(), now).await?;
     }
     Ok((Some(Arc::new(ServerCertificate::from_pem(&pair.chain, &pair.key)?)), None))
