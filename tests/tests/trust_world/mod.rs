@@ -156,6 +156,14 @@ impl World {
         raw.close().await.unwrap();
     }
 
+    /// The number that this SQL gives, while the server runs; in `SQLite` only.
+    pub async fn count(&self, sql: &'static str) -> i64 {
+        let mut raw = sqlx::SqliteConnection::connect(&self.place.url).await.unwrap();
+        let count = sqlx::query_scalar(sql).fetch_one(&mut raw).await.unwrap();
+        raw.close().await.unwrap();
+        count
+    }
+
     /// The database, while the server is stopped.
     pub async fn store(&self) -> store::Store {
         store::Store::open(&store::Settings::new(self.place.url.as_str())).await.unwrap()
