@@ -16,8 +16,8 @@ pub mod link;
 pub mod offer;
 pub mod page;
 pub mod profile;
-pub mod trust;
 pub mod quarantine;
+pub mod trust;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -116,6 +116,10 @@ pub struct Shared {
 impl Shared {
     /// A profile as it is handed out.
     pub(crate) fn sign(&self, plain: Vec<u8>, now: Timestamp) -> Result<Vec<u8>, Error> {
-        if self.settings.sign_profile { Ok(self.authority.get().profile_signer().sign(&plain, now)?) } else { Ok(plain) }
+        if self.settings.sign_profile {
+            Ok(self.authority.get().profile_signer().sign(&plain, now)?)
+        } else {
+            Ok(plain)
+        }
     }
 }

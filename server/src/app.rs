@@ -25,8 +25,8 @@ use tokio::task::JoinSet;
 
 use crate::config::{Config, ExternalMatch, PushClient, ServerKind, Sha1};
 use crate::listen::{self, Limits, Listener, ServerCertificate, TrustedProxies};
-use crate::trust::{self, Setup, Switch, Watch};
 use crate::tasks::Workers;
+use crate::trust::{self, Setup, Switch, Watch};
 use crate::{health, seal, tasks, telemetry, tls};
 
 /// The opened server: database, keys and contexts, not listening yet.

@@ -58,8 +58,8 @@ fn main() -> ExitCode {
             Command::Check { config } => Ok(assay::check::run(&config).await),
             Command::Keys(args) => assay::keys::run(&args).await.map(|()| ExitCode::SUCCESS),
             Command::Token(args) => assay::token::run(&args).await.map(|()| ExitCode::SUCCESS),
-            Command::Pilot(args) => assay::pilot::run(args).await,
-            Command::Simulate(args) => assay::simulate::run(args).await,
+            Command::Pilot(args) => Box::pin(assay::pilot::run(args)).await,
+            Command::Simulate(args) => Box::pin(assay::simulate::run(args)).await,
             Command::Openapi => {
                 println!("{}", api::openapi());
                 Ok(ExitCode::SUCCESS)

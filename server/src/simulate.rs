@@ -54,7 +54,7 @@ pub async fn run(args: Args) -> Result<ExitCode> {
         None => Trust::public(),
     };
     if args.load {
-        return load::run(args.under_load, args.link, args.devices.unwrap_or(1_000), trust).await;
+        return Box::pin(load::run(args.under_load, args.link, args.devices.unwrap_or(1_000), trust)).await;
     }
     let Some(link) = args.link else { bail!("--link is needed: the URL that POST /api/v1/enrollment-links gave") };
     let members = fleet::members(args.mix, args.devices.unwrap_or(10));

@@ -307,12 +307,16 @@ async fn judge_trust(store: store::Store, watch: Watch, clock: Clock, stop: impl
                 findings.retain(|finding| daily || finding.urgent);
                 trust::log(&findings);
             }
-            Err(e) => tracing::error!(error = %e, "the trust in this server could not be judged; tried again in an hour"),
+            Err(e) => {
+                tracing::error!(error = %e, "the trust in this server could not be judged; tried again in an hour");
+            }
         }
         match trust::renew_profiles(&store, watch.setup(), clock.now()).await {
             Ok(0) => {}
             Ok(asked) => tracing::info!(asked, "devices that lack the next anchor get a new enrollment profile"),
-            Err(e) => tracing::error!(error = %e, "new profiles with the next anchor could not be asked for; tried again in an hour"),
+            Err(e) => {
+                tracing::error!(error = %e, "new profiles with the next anchor could not be asked for; tried again in an hour");
+            }
         }
     }
 }

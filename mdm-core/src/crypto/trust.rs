@@ -100,7 +100,10 @@ impl Trust {
     /// The trusted authority that itself signed this certificate, where one did.
     pub fn issuer_of(&self, certificate: &Certificate) -> Option<&Certificate> {
         let named = self.by_subject.get(&certificate.issuer_der()).into_iter().flatten();
-        named.map(|a| (a, is_signed_by(certificate, &a.key))).find(|(_, signed)| signed.is_ok()).map(|(a, _)| &a.certificate)
+        named
+            .map(|a| (a, is_signed_by(certificate, &a.key)))
+            .find(|(_, signed)| signed.is_ok())
+            .map(|(a, _)| &a.certificate)
     }
 
     /// What does not depend on the path: use, validity, critical extensions. A caller that has verified the path of this very

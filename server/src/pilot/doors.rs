@@ -82,13 +82,14 @@ impl Doors<'_> {
             "acme": { "directory_url": self.services.acme.directory_url(), "ca_accepts_unattested": true },
         });
         for door in ["link", "ade", "byod", "adde"] {
-            let mut settings = json!({ "enabled": true, "identity": identity });
             // Two methods, so that both are seen; two domains, by which a device finds its door.
-            match door {
-                "byod" => settings["account"] = json!({ "method": "apple-as-web", "domains": ["byod.example"] }),
-                "adde" => settings["account"] = json!({ "method": "apple-oauth2", "domains": ["pilot.example"] }),
-                _ => {}
-            }
+            let settings = match door {
+                "byod" => json!({ "enabled": true, "identity": identity,
+                    "account": { "method": "apple-as-web", "domains": ["byod.example"] } }),
+                "adde" => json!({ "enabled": true, "identity": identity,
+                    "account": { "method": "apple-oauth2", "domains": ["pilot.example"] } }),
+                _ => json!({ "enabled": true, "identity": identity }),
+            };
             self.operator.put(&format!("/api/v1/enrollment-doors/{door}"), &settings).await?;
         }
         Ok(())
