@@ -128,7 +128,8 @@ impl Device {
         let end = End::Profile { host: parsed.host_str().unwrap_or_default().to_owned() };
         let info = STANDARD.encode(self.signed_machine_info()?);
         let header = Some(("x-apple-aspen-deviceinfo", info.as_str()));
-        match Browser::new(trust, person)?.open(parsed, header, &end).await? {
+        let mut browser = Browser::new(trust, person)?.trusting_elsewhere(&parsed, &self.trust)?;
+        match browser.open(parsed, header, &end).await? {
             Reached::Profile(bytes) => Ok(Ok(bytes)),
             Reached::Code(answer) => self.update_required(url, &answer).map(Err),
             Reached::Callback(_) => Err(Error::Protocol("a callback in the web view of Setup Assistant".into())),

@@ -5,7 +5,7 @@
 //! `form-action` of a Content-Security-Policy on the whole way that a form sends it, as the engines of Safari do.
 
 use http::{HeaderMap, Method};
-use url::{Url, form_urlencoded};
+use url::{Origin, Url, form_urlencoded};
 
 use crate::error::{Error, Result};
 use crate::http::{Answer, Client, Trust};
@@ -48,6 +48,8 @@ pub(crate) enum Reached {
 /// One session of a browser; it forgets everything when it is dropped, as an ephemeral session does.
 pub(crate) struct Browser<'a> {
     client: Client,
+    /// For every other origin than this one, where one origin has anchors of its own.
+    elsewhere: Option<(Origin, Client)>,
     person: &'a Person,
     jar: Jar,
     seen: Vec<String>,
@@ -96,7 +98,14 @@ fn without_query(url: &Url) -> String {
 impl<'a> Browser<'a> {
     /// A browser of a device that trusts these authorities.
     pub(crate) fn new(trust: &Trust, person: &'a Person) -> Result<Self> {
-        Ok(Self { client: Client::new(trust, None)?, person, jar: Jar::default(), seen: Vec::new() })
+        Ok(Self { client: Client::new(trust, None)?, elsewhere: None, person, jar: Jar::default(), seen: Vec::new() })
+    }
+
+    /// Trusts others for every origin but this one: the anchors that come with a profile are for the server's own pages, not for
+    /// those of the organization's identity provider.
+    pub(crate) fn trusting_elsewhere(mut self, origin: &Url, trust: &Trust) -> Result<Self> {
+        self.elsewhere = Some((origin.origin(), Client::new(trust, None)?));
+        Ok(self)
     }
 
     /// Opens a URL and goes on until the end; `header` is sent with the very first request only.
@@ -151,7 +160,11 @@ impl<'a> Browser<'a> {
             headers.push(("content-type", "application/x-www-form-urlencoded"));
         }
         let body = going.form.clone().unwrap_or_default();
-        self.client.send(going.method.clone(), going.url.as_str(), &headers, body).await
+        let client = match &self.elsewhere {
+            Some((origin, client)) if *origin != going.url.origin() => client,
+            _ => &self.client,
+        };
+        client.send(going.method.clone(), going.url.as_str(), &headers, body).await
     }
 
     /// What the person does on a page: the first form that they can fill in, else the first link that they did not follow yet.
