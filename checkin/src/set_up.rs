@@ -2,7 +2,7 @@
 //! `DeviceConfigured`, `UserConfigured`; ADE profile key `await_device_configured`).
 //!
 //! It is told so last, when the commands and policies of its set-up are done; or when the door's time for that is over. A
-//! device must never be left waiting: what was told and did not reach it is told again. [`decide`] is pure.
+//! device must never be left waiting: what was told and did not reach it is told again. `decide` is pure.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! How devices trust this server, judged: what is wrong (E-codes), what soon will be (W-codes), and what to do.
 //!
-//! [`facts`] is everything that the judgement rests on, [`examine`] is a pure function of it, [`Watch`] gathers it for a running
-//! server. `assay check`, `/readyz?verbose`, the log and `GET /api/v1/trust` all say what [`examine`] says.
+//! [`facts`] is everything that the judgement rests on, [`examine()`] is a pure function of it, [`Watch`] gathers it for a running
+//! server. `assay check`, `/readyz?verbose`, the log and `GET /api/v1/trust` all say what [`examine()`] says.
 
 pub mod ends;
 mod examine;

@@ -71,7 +71,7 @@ pub fn write(anchors: &[Fingerprint]) -> String {
     format!("[{}]", quoted.join(","))
 }
 
-/// Reads what [`write`] wrote.
+/// Reads what [`write()`] wrote.
 pub fn read(text: &str) -> Result<Vec<Fingerprint>> {
     const BAD: Error = Error::Corrupt("enrollment.anchors");
     let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).ok_or(BAD)?;

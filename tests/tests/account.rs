@@ -8,6 +8,7 @@ use enroll::door::account::{DeviceSignature, Method};
 use http::{Request, StatusCode};
 use mdm_core::enrollment::{Door, EnrollmentKind};
 use mdm_core::plist::Value;
+use sha2::{Digest, Sha256};
 use simulator::account::Account;
 use simulator::browser::Person;
 use simulator::device::{Behaviour, ChannelId, Device};
@@ -179,9 +180,10 @@ async fn a_person_signs_in_at_an_openid_connect_provider() {
             let right = Person::with_password("ada@example.org", "correct horse");
             device.enroll_account(&at, simulator::account::Mode::Byod, &right).await.unwrap();
             device.session(ChannelId::DEVICE).await.unwrap();
-            let newest = world.tokens("ada@example.org").await.remove(0);
-            assert_eq!((newest.method.as_str(), newest.state.as_str()), (method.as_str(), "live"));
-            assert!(newest.enrollment_id.is_some());
+            let sha256 = Sha256::digest(device.access_token().await.unwrap()).to_vec();
+            let token = world.tokens("ada@example.org").await.into_iter().find(|token| token.sha256 == sha256).unwrap();
+            assert_eq!((token.method.as_str(), token.state.as_str()), (method.as_str(), "live"));
+            assert!(token.enrollment_id.is_some());
             world.later(1);
         }
     })

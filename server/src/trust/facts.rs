@@ -8,7 +8,7 @@ use url::Url;
 
 use crate::config::ServerKind;
 
-/// Everything that [`super::examine`] looks at.
+/// Everything that [`super::examine()`] looks at.
 #[derive(Debug, Clone)]
 pub struct Facts {
     /// How devices reach the server.
