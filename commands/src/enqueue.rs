@@ -40,6 +40,8 @@ pub enum Rendering {
     Enrollment,
     /// The body is a `ClearPasscode` without its `UnlockToken`; the device's own is put in when it is handed out.
     Unlock,
+    /// The body is empty; `DeviceInformation`, with a nonce where an attestation is due, is rendered when it is handed out.
+    Facts,
 }
 
 impl Rendering {
@@ -49,11 +51,12 @@ impl Rendering {
             Self::Acme => "acme",
             Self::Enrollment => "enrollment",
             Self::Unlock => "unlock",
+            Self::Facts => "facts",
         }
     }
 
     pub(crate) fn from_text(text: &str) -> Option<Self> {
-        [Self::Plain, Self::Acme, Self::Enrollment, Self::Unlock]
+        [Self::Plain, Self::Acme, Self::Enrollment, Self::Unlock, Self::Facts]
             .into_iter()
             .find(|rendering| rendering.as_str() == text)
     }

@@ -16,6 +16,8 @@ use serde_json::Value as Json;
 
 use crate::gate::{Ask, Open, Wish};
 use crate::reason::ReasonCode;
+use crate::require::Requirements;
+use crate::ring::Plan;
 use crate::template::{Template, Values, Variable};
 
 /// The channels that a policy is for.
@@ -79,8 +81,15 @@ pub struct PolicyDocument {
     /// The channels that it is for.
     #[serde(default)]
     pub channel: PolicyChannel,
-    /// `DirectoryURL` of the ACME server: https.
-    pub directory_url: String,
+    /// The certificate authority, by its name in Assay. Either this or `directory_url`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_authority: Option<String>,
+    /// `DirectoryURL` of an ACME server of which Assay knows nothing else: https.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory_url: Option<String>,
+    /// PEM certificates that may sign what the server behind `directory_url` issues. Without them a certificate proves nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub issuers: Vec<String>,
     /// `ClientIdentifier`, a template.
     pub client_identifier: String,
     /// `KeyType`: `RSA` or `ECSECPrimeRandom`.
@@ -118,6 +127,19 @@ pub struct PolicyDocument {
     /// Use `HardwareBound` and `Attest` on the user channel of Macs too.
     #[serde(default)]
     pub user_channel_hardware_bound: bool,
+    /// What an attestation of the device must have shown.
+    #[serde(default, skip_serializing_if = "Requirements::is_empty")]
+    pub require: Requirements,
+    /// At which share of its life a certificate is renewed, in percent: 10 to 90.
+    #[serde(default = "default_renew_at_percent")]
+    pub renew_at_percent: u8,
+    /// The steps by which a new revision reaches its devices; none: all at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Plan>,
+}
+
+fn default_renew_at_percent() -> u8 {
+    66
 }
 
 fn default_key_type() -> String {
@@ -205,7 +227,14 @@ impl AcmePolicy {
             let fits = |t: &String| !t.trim().is_empty() && t.len() <= 255 && !t.chars().any(char::is_control);
             errors.check(field, text.as_ref().is_none_or(fits), "1 to 255 bytes without control characters");
         }
-        errors.rule("directory_url", acme::check_directory_url(&document.directory_url));
+        if let Some(url) = &document.directory_url {
+            errors.rule("directory_url", acme::check_directory_url(url));
+        }
+        errors.check(
+            "directory_url",
+            document.directory_url.is_some() != document.certificate_authority.is_some(),
+            "given, or certificate_authority, and not both",
+        );
         let key = errors.key(&document);
         errors.wishes(&document, key);
         if let Some(flags) = document.usage_flags {
@@ -275,7 +304,7 @@ impl AcmePolicy {
     }
 
     /// The payload for one device, in the form that the gate has allowed.
-    pub fn payload(&self, open: &Open, values: &Values) -> Result<AcmePayload, Unfit> {
+    pub fn payload(&self, open: &Open, values: &Values, directory_url: &str) -> Result<AcmePayload, Unfit> {
         let fill = |template: &Template| {
             template.render(values).map_err(|variable| Unfit {
                 reason: ReasonCode::TemplateValueMissing,
@@ -287,7 +316,7 @@ impl AcmePolicy {
         let rdn = |rdn: &Vec<(String, Template)>| rdn.iter().map(pair).collect::<Result<Vec<_>, Unfit>>();
         let [rfc822_name, dns_name, uri, nt_principal_name] = &self.names;
         let keys = AcmeKeys {
-            directory_url: self.document.directory_url.clone(),
+            directory_url: directory_url.to_owned(),
             client_identifier: fill(&self.client_identifier)?,
             key_type: self.ask.key.key_type().to_owned(),
             key_size: self.ask.key.key_size(),

@@ -55,7 +55,7 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    pub(crate) async fn load(tx: &mut Tx, enrollment: &Enrollment, a: &Assignment) -> Result<Self> {
+    pub(crate) async fn load(tx: &mut Tx, enrollment: &Enrollment, a: &Assignment, now: Timestamp) -> Result<Self> {
         let policy =
             store::policies::get(tx, PolicyId(a.policy_id)).await?.ok_or_else(|| corrupt("assignment.policy_id"))?;
         let acme = AcmePolicy::from_json(&policy.body).map_err(|_| corrupt("acme_policy_revision.body"))?;
@@ -66,8 +66,9 @@ impl Case {
             && store::policies::matching(tx, enrollment.id, device).await?.contains(&policy.id());
         let facts = target::facts_of(tx, enrollment).await?;
         let values = target::values(enrollment, &facts, &a.random);
-        let target = Target { kind: enrollment.kind, channel: enrollment.channel, facts: &facts, values: &values };
-        let (decision, payload) = decision(&acme, &target);
+        let authority = crate::authority::of(tx, &acme).await?;
+        let target = Target { kind: enrollment.kind, channel: enrollment.channel, facts: &facts, values: &values, now };
+        let (decision, payload) = decision(&acme, &authority, &target);
         let command_outstanding = match &a.command_uuid {
             None => false,
             Some(uuid) => {
@@ -102,7 +103,7 @@ pub(crate) async fn advance(
     presence: Presence,
     now: Timestamp,
 ) -> Result<Action> {
-    let case = Case::load(tx, enrollment, &a).await?;
+    let case = Case::load(tx, enrollment, &a, now).await?;
     let action = decide(&case.situation, &case.decision, now);
     apply(tx, ctx, enrollment, a, &case, action, presence, now).await?;
     Ok(action)

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::acme::{AcmePolicy, Unfit};
 use crate::facts::{FactName, Facts};
+use crate::{authority, require};
 use crate::gate::{self, Demand, GateFacts, MissingFact, Open, Verdict, gate};
 use crate::reason::ReasonCode;
 use crate::template::{Values, Variable};
@@ -139,10 +140,12 @@ pub struct Target<'a> {
     pub facts: &'a Facts,
     /// The values of templates; see [`crate::target::values`].
     pub values: &'a Values,
+    /// Now.
+    pub now: mdm_core::time::Timestamp,
 }
 
 impl Target<'_> {
-    fn gate_facts(&self) -> GateFacts<'_> {
+    pub(crate) fn gate_facts(&self) -> GateFacts<'_> {
         let facts = self.facts;
         GateFacts {
             product_name: facts.text(FactName::ProductName),
@@ -174,7 +177,7 @@ impl Target<'_> {
 }
 
 /// Decides for one device, and gives the payload where the gate is open.
-pub fn decision(policy: &AcmePolicy, target: &Target<'_>) -> (Decision, Option<AcmePayload>) {
+pub fn decision(policy: &AcmePolicy, authority: &ca::Authority, target: &Target<'_>) -> (Decision, Option<AcmePayload>) {
     let facts = target.gate_facts();
     let hardware = gate::hardware(&facts);
     let mut decision = Decision {
@@ -206,12 +209,20 @@ pub fn decision(policy: &AcmePolicy, target: &Target<'_>) -> (Decision, Option<A
             close(reason, demand, None);
             (decision, None)
         }
-        Verdict::Open(open) => match fill(policy, target, &open) {
+        Verdict::Open(open) => match fill(policy, authority, target, &open) {
             Err(Unfit { reason, detail }) => {
                 close(reason, Demand::Policy, Some(detail));
                 (decision, None)
             }
             Ok(payload) => {
+                if let Some((reason, detail)) = require::unmet(&policy.document().require, target.facts, target.now) {
+                    close(reason, Demand::Policy, detail);
+                    return (decision, None);
+                }
+                if let Some(reason) = authority::refuses(authority, &payload, target, hardware.platform) {
+                    close(reason, Demand::CertificateAuthority, None);
+                    return (decision, None);
+                }
                 decision.outcome = Outcome::Open;
                 decision.form = Some((&open).into());
                 decision.notes = open.notes.iter().copied().map(Note::from).collect();
@@ -225,14 +236,14 @@ pub fn decision(policy: &AcmePolicy, target: &Target<'_>) -> (Decision, Option<A
     }
 }
 
-fn fill(policy: &AcmePolicy, target: &Target<'_>, open: &Open) -> Result<AcmePayload, Unfit> {
+fn fill(policy: &AcmePolicy, authority: &ca::Authority, target: &Target<'_>, open: &Open) -> Result<AcmePayload, Unfit> {
     if target.kind == EnrollmentKind::User
         && let Some(variable) = policy.variables().find(|v| v.is_hidden_in_user_enrollment())
     {
         let detail = format!("the policy uses {variable}");
         return Err(Unfit { reason: ReasonCode::TemplateNotInUserEnrollment, detail });
     }
-    policy.payload(open, target.values)
+    policy.payload(open, target.values, &authority.directory_url)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use mdm_core::ids::EnrollmentId;
+use mdm_core::time::Timestamp;
 use serde::Serialize;
 use store::{Tx, enrollments};
 
@@ -13,13 +14,19 @@ use crate::scope::{ScopeItem, targets};
 use crate::target;
 
 /// The decision for one enrollment, from what is known of it now; none where there is no such enrollment.
-pub async fn explain(tx: &mut Tx, policy: &AcmePolicy, enrollment: EnrollmentId) -> Result<Option<Decision>> {
+pub async fn explain(
+    tx: &mut Tx,
+    policy: &AcmePolicy,
+    enrollment: EnrollmentId,
+    now: Timestamp,
+) -> Result<Option<Decision>> {
     let Some(enrollment) = enrollments::get(tx, enrollment).await? else { return Ok(None) };
     let facts = target::facts_of(tx, &enrollment).await?;
     // {random} is made anew for each installation; its value is nobody's business.
     let values = target::values(&enrollment, &facts, "random");
-    let target = Target { kind: enrollment.kind, channel: enrollment.channel, facts: &facts, values: &values };
-    Ok(Some(decision(policy, &target).0))
+    let authority = crate::authority::of(tx, policy).await?;
+    let target = Target { kind: enrollment.kind, channel: enrollment.channel, facts: &facts, values: &values, now };
+    Ok(Some(decision(policy, &authority, &target).0))
 }
 
 /// Enrollments that would get the same, counted.
@@ -56,11 +63,11 @@ pub struct DryRun {
 }
 
 /// Decides for everybody in a scope and counts by reason; nothing is written.
-pub async fn dry_run(tx: &mut Tx, policy: &AcmePolicy, scope: &[ScopeItem]) -> Result<DryRun> {
+pub async fn dry_run(tx: &mut Tx, policy: &AcmePolicy, scope: &[ScopeItem], now: Timestamp) -> Result<DryRun> {
     let mut groups: BTreeMap<String, DryRunCount> = BTreeMap::new();
     let mut run = DryRun { total: 0, open: 0, closed: 0, need_facts: 0, counts: Vec::new() };
     for enrollment in targets(tx, scope, policy.document().channel).await? {
-        let Some(decision) = explain(tx, policy, enrollment).await? else { continue };
+        let Some(decision) = explain(tx, policy, enrollment, now).await? else { continue };
         run.total += 1;
         match decision.outcome {
             Outcome::Open => run.open += 1,

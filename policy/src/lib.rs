@@ -7,6 +7,7 @@
 pub mod acme;
 mod advance;
 mod assign;
+mod authority;
 pub mod decide;
 pub mod decision;
 mod error;
@@ -17,6 +18,8 @@ mod react;
 pub mod reason;
 pub mod reconcile;
 mod render;
+pub mod require;
+pub mod ring;
 mod scope;
 pub mod target;
 pub mod template;
@@ -25,13 +28,14 @@ use mdm_core::crypto::cms_sign::ProfileSigner;
 use mdm_core::enrollment::Channel;
 use mdm_core::ids::PolicyId;
 
+pub use authority::of as authority_of;
 pub use acme::{AcmePolicy, FieldError, InvalidPolicy, PolicyDocument};
 pub use assign::{ScopeChange, create, delete, enrolled, labels_changed, revise, scope, set_scope, unenrolled};
 pub use decision::Decision;
 pub use error::{Error, Result};
 pub use explain::{DryRun, DryRunCount, dry_run, explain};
 pub use react::{concerns, react};
-pub use render::{Rendered, render};
+pub use render::{Rendered, render, render_facts};
 pub use scope::ScopeItem;
 pub use target::facts_of;
 
@@ -43,6 +47,8 @@ pub const CREATED_BY: &str = "policy";
 pub struct Context {
     /// The queue's.
     pub commands: commands::Context,
+    /// Attestation.
+    pub attestation: attestation::Context,
     /// Signs the profiles.
     pub signer: ProfileSigner,
     /// What every `PayloadIdentifier` begins with: a reverse DNS name. Profiles are replaced and removed by it, so it

@@ -99,7 +99,7 @@ async fn installed(
     done: &Done,
     now: Timestamp,
 ) -> Result<()> {
-    let case = Case::load(tx, enrollment, &a).await?;
+    let case = Case::load(tx, enrollment, &a, now).await?;
     if let Outcome::Error(chain) = &done.outcome {
         failed(&mut a, ReasonCode::InstallFailed, Some(error_chain_text(chain)), &case.decision, now)?;
         event(tx, enrollment, &case, &a, "assignment.failed", "The device refused the profile", now).await?;
@@ -125,7 +125,7 @@ async fn removed(
     done: &Done,
     now: Timestamp,
 ) -> Result<()> {
-    let case = Case::load(tx, enrollment, &a).await?;
+    let case = Case::load(tx, enrollment, &a, now).await?;
     if done.outcome == Outcome::Acknowledged {
         a.profile_sent = false;
         a.attempts = 0;

@@ -1,7 +1,7 @@
 //! Making the profile at the moment of its delivery: the gate is asked again (T1 to T8), because the OS, the facts and
 //! the policy can have changed since it was enqueued.
 
-use mdm_core::command::{Command, InstallProfile};
+use mdm_core::command::{Command, DeviceInformation, InstallProfile, device_information};
 use mdm_core::enrollment::Channel;
 use mdm_core::ids::{CommandUuid, Fingerprint, PolicyId};
 use mdm_core::profile::acme::AcmePayload;
@@ -86,7 +86,7 @@ async fn try_render(
             && a.command_uuid.as_deref() == Some(uuid.as_str())
     });
     let Some(mut a) = found else { return refused(ReasonCode::PolicyGone) };
-    let mut case = Case::load(tx, enrollment, &a).await?;
+    let mut case = Case::load(tx, enrollment, &a, now).await?;
     // The caller ends this command: it is not to be cancelled as well.
     case.situation.command_outstanding = false;
     let fresh = case.situation.asked_at.is_some_and(|at| now.since(at) < FACTS_MAX_AGE);
@@ -114,6 +114,23 @@ async fn try_render(
     a.command_uuid = None;
     apply(tx, ctx, enrollment, a, &case, action, Presence::Connected, now).await?;
     refused(why)
+}
+
+/// Renders a `DeviceInformation` for delivery now, with a nonce where an attestation is due. The lock on the enrollment is held.
+pub async fn render_facts(
+    _tx: &mut Tx,
+    _ctx: &Context,
+    enrollment: &Enrollment,
+    uuid: &CommandUuid,
+    _now: Timestamp,
+) -> Result<Vec<u8>> {
+    let queries = device_information::queries(enrollment.kind, enrollment.channel)
+        .iter()
+        .copied()
+        .filter(|q| *q != device_information::DEVICE_PROPERTIES_ATTESTATION)
+        .collect();
+    let command = Command::from(DeviceInformation { queries, attestation_nonce: None });
+    Ok(command.envelope(uuid.clone()).body)
 }
 
 /// The profile: one identifier for the life of the policy, one UUID for each revision.

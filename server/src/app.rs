@@ -110,6 +110,11 @@ impl App {
             commands::Context { sealer: sealer.clone(), random: random.clone(), stall: commands::Stall::default() };
         let policy = policy::Context {
             commands: commands.clone(),
+            attestation: attestation::Context {
+                random: random.clone(),
+                test_roots: Arc::default(),
+                retention: std::time::Duration::from_hours(30 * 24),
+            },
             signer: authority.profile_signer().clone(),
             identifier: config.profile_identifier(),
             organization: Some(config.organization.clone()),

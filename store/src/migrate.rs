@@ -20,11 +20,11 @@ macro_rules! migrations {
 }
 
 fn for_sqlite() -> Migrator {
-    Migrator::with_migrations(migrations!("sqlite", (1, "0001_initial"), (2, "0002_doors")))
+    Migrator::with_migrations(migrations!("sqlite", (1, "0001_initial"), (2, "0002_doors"), (3, "0003_certificates")))
 }
 
 fn for_postgres() -> Migrator {
-    Migrator::with_migrations(migrations!("postgres", (1, "0001_initial"), (2, "0002_doors")))
+    Migrator::with_migrations(migrations!("postgres", (1, "0001_initial"), (2, "0002_doors"), (3, "0003_certificates")))
 }
 
 pub(crate) async fn sqlite(pool: &SqlitePool) -> Result<()> {

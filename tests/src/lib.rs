@@ -17,3 +17,12 @@
 pub mod db;
 
 pub use db::{Backend, Database, both, on_both, on_both_databases};
+
+/// What attestation needs: Apple's root alone.
+pub fn attestation() -> attestation::Context {
+    attestation::Context {
+        random: mdm_core::random::Random::System,
+        test_roots: std::sync::Arc::default(),
+        retention: std::time::Duration::from_hours(30 * 24),
+    }
+}

@@ -12,18 +12,22 @@ use mdm_tests::{Backend, Database};
 use serde_json::Value;
 
 /// Crates and their levels. A crate may use crates on lower levels only.
-const LEVELS: [(&str, u8); 17] = [
+const LEVELS: [(&str, u8); 21] = [
     ("mdm-core", 0),
     ("outbound", 0),
     ("simulator", 0),
     ("store", 1),
     ("ade", 2),
+    ("attestation", 2),
+    ("ca", 2),
     ("commands", 2),
     ("issuer", 2),
     ("push", 2),
     ("signin", 2),
     ("policy", 3),
     ("enroll", 4),
+    ("rollout", 4),
+    ("webhook", 4),
     ("account", 5),
     ("renewal", 5),
     ("checkin", 6),

@@ -116,6 +116,7 @@ impl World {
         };
         let ctx = Context {
             commands,
+            attestation: mdm_tests::attestation(),
             signer: signer.unwrap(),
             identifier: "com.example.mdm".into(),
             organization: Some("Example".into()),
@@ -287,7 +288,7 @@ impl World {
 
     async fn explain(&self, change: Json, id: EnrollmentId) -> policy::Decision {
         let mut tx = self.store.read().await.unwrap();
-        policy::explain(&mut tx, &acme(change), id).await.unwrap().unwrap()
+        policy::explain(&mut tx, &acme(change), id, START).await.unwrap().unwrap()
     }
 }
 
@@ -388,10 +389,10 @@ async fn th_48_a_device_that_cannot_attest_is_refused_with_the_reason_and_sent_n
         assert_eq!(w.state(policy, other).await.1.as_deref(), Some("hardware_unknown"));
 
         let mut tx = w.store.read().await.unwrap();
-        let run = policy::dry_run(&mut tx, &acme(json!({})), &[ScopeItem::All]).await.unwrap();
+        let run = policy::dry_run(&mut tx, &acme(json!({})), &[ScopeItem::All], START).await.unwrap();
         assert_eq!((run.total, run.open, run.closed, run.need_facts), (2, 0, 2, 0));
         let run =
-            policy::dry_run(&mut tx, &acme(json!({"ca_accepts_unattested": true})), &[ScopeItem::All]).await.unwrap();
+            policy::dry_run(&mut tx, &acme(json!({"ca_accepts_unattested": true})), &[ScopeItem::All], START).await.unwrap();
         assert_eq!((run.open, run.closed), (2, 0), "a policy that nobody has yet");
     })
     .await;

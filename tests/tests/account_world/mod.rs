@@ -699,6 +699,7 @@ async fn router(
         commands: commands.clone(),
         policy: Arc::new(policy::Context {
             commands: commands.clone(),
+            attestation: mdm_tests::attestation(),
             signer,
             identifier: "org.example.mdm".into(),
             organization: None,

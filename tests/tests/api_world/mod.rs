@@ -99,6 +99,7 @@ impl World {
             commands::Context { sealer: Sealer::new(&[7; 32]), random: Random::System, stall: Stall::default() };
         let policy = policy::Context {
             commands: commands.clone(),
+            attestation: mdm_tests::attestation(),
             signer: signer.unwrap(),
             identifier: "com.example.mdm".into(),
             organization: None,

@@ -113,6 +113,7 @@ impl World {
         let commands = commands::Context { sealer: sealer.clone(), random: random.clone(), stall: Stall::default() };
         let policy = Arc::new(policy::Context {
             commands,
+            attestation: mdm_tests::attestation(),
             signer: ProfileSigner::new(signer_key, signer, vec![ca.clone()]).unwrap(),
             identifier: "org.example.mdm".into(),
             organization: None,

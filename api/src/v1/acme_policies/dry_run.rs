@@ -49,5 +49,5 @@ pub(crate) async fn dry_run(
         (None, Some(row)) => Scope::stored(&mut tx, row).await?,
         (None, None) => return Err(Problem::field("scope", "is required where no policy of this name is stored")),
     };
-    Ok(Json(policy::dry_run(&mut tx, &tried, &scope.items()).await?))
+    Ok(Json(policy::dry_run(&mut tx, &tried, &scope.items(), shared.clock.now()).await?))
 }

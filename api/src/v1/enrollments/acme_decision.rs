@@ -38,6 +38,6 @@ pub(crate) async fn explain_decision(
 ) -> Result<Json<Decision>, Problem> {
     let mut tx = shared.store.read().await?;
     let policy = acme_policies::parsed(&acme_policies::find(&mut tx, &params.policy).await?)?;
-    let decision = policy::explain(&mut tx, &policy, EnrollmentId(id)).await?;
+    let decision = policy::explain(&mut tx, &policy, EnrollmentId(id), shared.clock.now()).await?;
     decision.map(Json).ok_or_else(|| Problem::not_found("enrollment", id))
 }

@@ -1,0 +1,219 @@
+-- ACME policies to the end: certificate authorities, the ledger of ClientIdentifiers, proof, attestation, label rules, rollouts.
+-- The same tables, columns and index names exist in ../postgres/0003_certificates.sql; a test compares them.
+
+-- begin: words that a column may hold; each database has its own way to widen a CHECK
+-- SQLite rebuilds the table. References to it are looked at when the transaction ends, when its rows are there again.
+PRAGMA defer_foreign_keys = ON;
+CREATE TABLE command_before AS SELECT * FROM command;
+DROP TABLE command;
+CREATE TABLE command (
+    uuid           TEXT PRIMARY KEY,        -- CommandUUID
+    request_type   TEXT NOT NULL,
+    rendering      TEXT NOT NULL CHECK (rendering IN ('plain', 'acme', 'enrollment', 'unlock', 'facts')),
+    body_sealed    BLOB NOT NULL,           -- plain: the plist as sent; otherwise the parameters for rendering at delivery
+    body_sha256    BLOB NOT NULL,
+    lane           INTEGER NOT NULL CHECK (lane IN (0, 1)),  -- 0 urgent, 1 normal
+    coalescing_key TEXT,
+    expires_at     INTEGER,
+    created_by     TEXT NOT NULL,
+    created_at     INTEGER NOT NULL
+) STRICT;
+INSERT INTO command SELECT * FROM command_before;
+DROP TABLE command_before;
+CREATE INDEX command_created ON command (created_at, uuid);
+CREATE TABLE assignment_before AS SELECT * FROM assignment;
+DROP TABLE assignment;
+CREATE TABLE assignment (
+    id            BLOB PRIMARY KEY,
+    policy_id     BLOB NOT NULL REFERENCES acme_policy (id),
+    enrollment_id BLOB NOT NULL REFERENCES enrollment (id),
+    revision      INTEGER NOT NULL,         -- the revision that the state speaks of
+    state         TEXT NOT NULL CHECK (state IN ('assigned', 'held', 'awaiting_facts', 'blocked', 'installing', 'installed', 'verified', 'failed', 'removing')),
+    reason        TEXT,                     -- reason code of the decision
+    decision      TEXT,                     -- JSON: the verdict as explained
+    command_uuid  TEXT,
+    attempts      INTEGER NOT NULL DEFAULT 0,
+    random        TEXT NOT NULL,            -- value of {random} for this assignment
+    profile_sent  INTEGER NOT NULL DEFAULT 0,   -- the profile may be on the device
+    due_at        INTEGER,                  -- when the reconcile loop should look; NULL: nothing to do
+    leased_until  INTEGER NOT NULL DEFAULT 0,
+    lease         BLOB,
+    created_at    INTEGER NOT NULL,
+    updated_at    INTEGER NOT NULL,
+    UNIQUE (policy_id, enrollment_id)
+) STRICT;
+INSERT INTO assignment SELECT * FROM assignment_before;
+DROP TABLE assignment_before;
+CREATE INDEX assignment_enrollment ON assignment (enrollment_id);
+CREATE INDEX assignment_due ON assignment (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX assignment_command ON assignment (command_uuid) WHERE command_uuid IS NOT NULL;
+-- end
+
+ALTER TABLE assignment ADD COLUMN ring INTEGER NOT NULL DEFAULT 0;      -- the step of a rollout that admits it, from 0
+ALTER TABLE assignment ADD COLUMN silicon TEXT;                          -- Apple's row for its chip, as decided last: for reports
+ALTER TABLE assignment ADD COLUMN attempt_id BLOB;                       -- the attempt that is under way or was the last: the trace id
+ALTER TABLE assignment ADD COLUMN certificate_sha256 BLOB;               -- the certificate that was proved last
+ALTER TABLE assignment ADD COLUMN not_after INTEGER;                     -- its end
+ALTER TABLE assignment ADD COLUMN renew_at INTEGER;                      -- when it is renewed
+ALTER TABLE assignment ADD COLUMN proof_tries INTEGER NOT NULL DEFAULT 0; -- CertificateList asked since the last Acknowledged
+CREATE INDEX assignment_policy_state ON assignment (policy_id, state);
+CREATE INDEX assignment_renew ON assignment (renew_at) WHERE renew_at IS NOT NULL;
+
+-- A policy whose scope is to be turned into assignments again.
+ALTER TABLE acme_policy ADD COLUMN rescope_at INTEGER;
+CREATE INDEX acme_policy_rescope ON acme_policy (rescope_at) WHERE rescope_at IS NOT NULL;
+
+-- A line of a scope takes in or leaves out.
+ALTER TABLE policy_scope ADD COLUMN effect TEXT NOT NULL DEFAULT 'include' CHECK (effect IN ('include', 'exclude'));
+
+-- A label that follows from what is known of a device. Such a label is never put on by hand.
+CREATE TABLE label_rule (
+    label      TEXT PRIMARY KEY,
+    body       TEXT NOT NULL,               -- JSON, as the API carries it
+    revision   INTEGER NOT NULL,
+    apply_at   INTEGER,                     -- the rule changed: everybody is looked at again from here on
+    apply_after BLOB,                       -- the enrollment that was looked at last
+    updated_by TEXT NOT NULL,
+    updated_at INTEGER NOT NULL
+) STRICT;
+
+-- A certificate authority that policies name.
+CREATE TABLE certificate_authority (
+    id         BLOB PRIMARY KEY,
+    name       TEXT NOT NULL,
+    revision   INTEGER NOT NULL,
+    body       TEXT NOT NULL,               -- JSON, as the API carries it
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    deleted_at INTEGER
+) STRICT;
+CREATE UNIQUE INDEX certificate_authority_name ON certificate_authority (name) WHERE deleted_at IS NULL;
+
+-- A webhook that a certificate authority calls, and the secret that its calls are signed with.
+CREATE TABLE ca_webhook (
+    id            BLOB PRIMARY KEY,
+    authority_id  BLOB NOT NULL REFERENCES certificate_authority (id),
+    webhook_id    TEXT NOT NULL UNIQUE,     -- X-Smallstep-Webhook-ID, or the generic one's
+    kind          TEXT NOT NULL CHECK (kind IN ('enriching', 'authorizing', 'notifying', 'generic')),
+    secret_sealed BLOB NOT NULL,
+    last_used_at  INTEGER,
+    revoked_at    INTEGER,
+    created_by    TEXT NOT NULL,
+    created_at    INTEGER NOT NULL
+) STRICT;
+CREATE INDEX ca_webhook_authority ON ca_webhook (authority_id);
+
+-- A call that was answered: the same one again gets the same answer and does nothing.
+CREATE TABLE ca_webhook_call (
+    webhook_id  BLOB NOT NULL REFERENCES ca_webhook (id),
+    body_sha256 BLOB NOT NULL,
+    answer      TEXT NOT NULL,              -- JSON, as it was given
+    at          INTEGER NOT NULL,
+    PRIMARY KEY (webhook_id, body_sha256)
+) STRICT;
+CREATE INDEX ca_webhook_call_at ON ca_webhook_call (at);
+
+-- The ledger: one try to get one certificate onto one enrollment. Its id is the trace id.
+CREATE TABLE attempt (
+    id                       BLOB PRIMARY KEY,
+    assignment_id            BLOB NOT NULL,
+    policy_id                BLOB NOT NULL REFERENCES acme_policy (id),
+    revision                 INTEGER NOT NULL,
+    enrollment_id            BLOB NOT NULL REFERENCES enrollment (id),
+    authority_id             BLOB REFERENCES certificate_authority (id),
+    purpose                  TEXT NOT NULL CHECK (purpose IN ('install', 'renewal')),
+    state                    TEXT NOT NULL CHECK (state IN ('queued', 'delivered', 'acknowledged', 'proved', 'failed', 'void')),
+    command_uuid             TEXT,
+    mode                     TEXT CHECK (mode IN ('one_time', 'device')),   -- what ClientIdentifier is; NULL before delivery
+    client_identifier_sha256 BLOB,
+    client_identifier        TEXT,          -- where it names the device and is no secret
+    expectation              TEXT,          -- JSON: what the certificate must show, and of which device
+    expires_at               INTEGER,       -- the permission ends: 24 hours after delivery
+    queued_at                INTEGER NOT NULL,
+    delivered_at             INTEGER,
+    acknowledged_at          INTEGER,
+    authorized_at            INTEGER,       -- the authority's webhook was told yes: the permission is used up
+    authorized_key_sha256    BLOB,          -- SHA-256 of the SubjectPublicKeyInfo that was allowed
+    issued_at                INTEGER,       -- the authority said that it issued
+    certificate_sha256       BLOB,
+    proved_at                INTEGER,
+    ended_at                 INTEGER,
+    why                      TEXT           -- of failed and void
+) STRICT;
+CREATE INDEX attempt_enrollment ON attempt (enrollment_id, queued_at);
+CREATE INDEX attempt_assignment ON attempt (assignment_id);
+CREATE INDEX attempt_client_identifier ON attempt (client_identifier_sha256) WHERE client_identifier_sha256 IS NOT NULL;
+CREATE INDEX attempt_key ON attempt (authorized_key_sha256) WHERE authorized_key_sha256 IS NOT NULL;
+
+-- A certificate of a policy that was seen on a device, or that its authority reported.
+CREATE TABLE acme_certificate (
+    sha256         BLOB PRIMARY KEY,
+    enrollment_id  BLOB NOT NULL REFERENCES enrollment (id),
+    policy_id      BLOB NOT NULL REFERENCES acme_policy (id),
+    attempt_id     BLOB NOT NULL REFERENCES attempt (id),
+    certificate    BLOB NOT NULL,           -- DER
+    serial_number  TEXT NOT NULL,
+    issuer         TEXT NOT NULL,
+    subject        TEXT NOT NULL,
+    key_type       TEXT NOT NULL,
+    key_sha256     BLOB NOT NULL,
+    hardware_bound INTEGER NOT NULL,        -- as asked for
+    attested       INTEGER NOT NULL,        -- as asked for
+    not_before     INTEGER NOT NULL,
+    not_after      INTEGER NOT NULL,
+    state          TEXT NOT NULL CHECK (state IN ('reported', 'verified', 'replaced', 'gone')),
+    reported_at    INTEGER,                 -- by the authority
+    verified_at    INTEGER,                 -- in a CertificateList of the device
+    seen_at        INTEGER,                 -- there last
+    replaced_at    INTEGER
+) STRICT;
+CREATE INDEX acme_certificate_enrollment ON acme_certificate (enrollment_id);
+CREATE INDEX acme_certificate_policy ON acme_certificate (policy_id, state);
+CREATE INDEX acme_certificate_end ON acme_certificate (not_after) WHERE state = 'verified';
+CREATE INDEX acme_certificate_key ON acme_certificate (key_sha256);
+
+-- A nonce that a device was sent in DeviceInformation.
+CREATE TABLE attestation_nonce (
+    nonce         BLOB PRIMARY KEY,
+    enrollment_id BLOB NOT NULL REFERENCES enrollment (id),
+    command_uuid  TEXT NOT NULL,
+    sent_at       INTEGER NOT NULL
+) STRICT;
+CREATE INDEX attestation_nonce_enrollment ON attestation_nonce (enrollment_id, sent_at);
+
+-- What Apple said of a device, as it was judged. The chain itself is kept for a time only (TH-49).
+CREATE TABLE attestation (
+    id            BLOB PRIMARY KEY,
+    enrollment_id BLOB NOT NULL REFERENCES enrollment (id),
+    source        TEXT NOT NULL CHECK (source IN ('device_information', 'acme')),
+    verdict       TEXT NOT NULL,            -- accepted, or the stable word of the refusal
+    identity      TEXT NOT NULL CHECK (identity IN ('matches', 'not_attested', 'mismatch', 'unknown')),
+    fresh_as_of   INTEGER,                  -- when the nonce that it carries was sent; NULL: unknown
+    body          TEXT NOT NULL,            -- JSON: the attested values, without serial number and UDID
+    chain_sha256  BLOB NOT NULL,
+    chain         BLOB,                     -- the certificates, DER, one after the other
+    received_at   INTEGER NOT NULL
+) STRICT;
+CREATE INDEX attestation_enrollment ON attestation (enrollment_id, received_at);
+CREATE INDEX attestation_chain ON attestation (received_at) WHERE chain IS NOT NULL;
+
+-- The staged delivery of one revision of a policy.
+CREATE TABLE rollout (
+    policy_id     BLOB NOT NULL REFERENCES acme_policy (id),
+    revision      INTEGER NOT NULL,
+    from_revision INTEGER,                  -- what those have who are not admitted yet, and what a rollback goes back to
+    plan          TEXT NOT NULL,            -- JSON: the steps, their waits, the failure budget
+    step          INTEGER NOT NULL,         -- the step that is under way, from 0: it and those before it are admitted
+    state         TEXT NOT NULL CHECK (state IN ('running', 'paused', 'done', 'rolled_back', 'superseded')),
+    why           TEXT,                     -- of paused and rolled_back
+    forgiven      INTEGER NOT NULL DEFAULT 0,   -- failures that an operator has looked at and resumed after
+    step_at       INTEGER NOT NULL,         -- when the step began
+    due_at        INTEGER,
+    leased_until  INTEGER NOT NULL DEFAULT 0,
+    lease         BLOB,
+    created_by    TEXT NOT NULL,
+    created_at    INTEGER NOT NULL,
+    updated_at    INTEGER NOT NULL,
+    PRIMARY KEY (policy_id, revision)
+) STRICT;
+CREATE INDEX rollout_due ON rollout (due_at) WHERE due_at IS NOT NULL;

@@ -1,0 +1,1 @@
+//! Rows of `attestation_nonce` and `attestation`.

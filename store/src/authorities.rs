@@ -1,0 +1,1 @@
+//! Rows of `certificate_authority`, `ca_webhook` and `ca_webhook_call`.

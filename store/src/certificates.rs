@@ -1,0 +1,1 @@
+//! Rows of `acme_certificate`: the certificates of policies, as they were proved.

@@ -1,0 +1,1 @@
+//! Rows of `label_rule`.
