@@ -276,7 +276,10 @@ mod tests {
             values.set(Variable::Udid, Some("U"));
         }
         values.set(Variable::Random, Some("r"));
-        decision(policy, &Target { kind, channel, facts: &facts, values: &values }).0
+        let document = policy.document();
+        let url = document.directory_url.as_deref().unwrap_or_default();
+        let authority = ca::Authority::bare(url, document.ca_accepts_unattested, Vec::new());
+        decision(policy, &authority, &Target { kind, channel, facts: &facts, values: &values, now: Timestamp(1) }).0
     }
 
     fn reason(d: &Decision) -> Option<ReasonCode> {
