@@ -4,8 +4,8 @@ use mdm_core::ids::EnrollmentId;
 use mdm_core::rate::{Buckets, Rate};
 use mdm_core::time::Timestamp;
 use serde_json::json;
+use store::Store;
 use store::events::NewEvent;
-use store::{Store, Tx};
 use uuid::Uuid;
 
 use crate::Mode;
@@ -56,17 +56,6 @@ impl<'a> Refusal<'a> {
         if !written.take((mode, why), EVENTS, now) {
             return;
         }
-        let event = async {
-            let mut tx = store.begin().await?;
-            self.record(&mut tx, now).await?;
-            tx.commit().await
-        };
-        if let Err(error) = event.await {
-            tracing::warn!(%error, "a refusal could not be written to the event log");
-        }
-    }
-
-    async fn record(&self, tx: &mut Tx, now: Timestamp) -> Result<(), store::Error> {
         let event = NewEvent {
             at: now,
             kind: "account.refused",
@@ -82,6 +71,6 @@ impl<'a> Refusal<'a> {
                 "token": self.token,
             }),
         };
-        store::events::record(tx, &event).await
+        store::events::record_alone(store, &event).await;
     }
 }

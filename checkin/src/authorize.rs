@@ -193,30 +193,22 @@ pub(crate) async fn record_refusal(door: &Door, identity: &Identity, what: &'sta
     if !door.refusals.take(identity.fingerprint, REFUSALS, now) {
         return;
     }
-    let written = async {
-        let mut tx = door.store.begin().await?;
-        let pin = identities::find_by_fingerprint(&mut tx, identity.fingerprint).await?;
-        let data = serde_json::json!({
+    let pin = async { identities::find_by_fingerprint(&mut door.store.read().await?, identity.fingerprint).await };
+    let event = NewEvent {
+        at: now,
+        kind: "enrollment.refused",
+        enrollment: pin.await.ok().flatten().map(|pin| pin.enrollment),
+        command: None,
+        actor: "device",
+        summary: "A device's message was refused; nothing was changed",
+        data: &serde_json::json!({
             "message": what,
             "why": why,
             "certificate_sha256": identity.fingerprint.to_string(),
             "certificate_subject": identity.certificate.subject(),
-        });
-        let event = NewEvent {
-            at: now,
-            kind: "enrollment.refused",
-            enrollment: pin.map(|pin| pin.enrollment),
-            command: None,
-            actor: "device",
-            summary: "A device's message was refused; nothing was changed",
-            data: &data,
-        };
-        store::events::record(&mut tx, &event).await?;
-        tx.commit().await
+        }),
     };
-    if let Err(error) = written.await {
-        tracing::warn!(%error, "the refusal could not be written to the event log");
-    }
+    store::events::record_alone(&door.store, &event).await;
 }
 
 /// Tells the operator that a device is cut off because its identity has ended (TH-09): it must be enrolled anew.

@@ -5,14 +5,13 @@
 mod ade;
 mod link;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-
 use axum::Router;
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use signin::web;
 
 use crate::{Error, Shared, page, trust};
 
@@ -73,38 +72,19 @@ pub(crate) fn download(bytes: Vec<u8>, name: &str) -> Response {
 
 pub(crate) fn failed(shared: &Shared, error: &Error) -> Response {
     tracing::error!(error = %error, "an enrollment page or profile could not be given out");
-    let mut response = (StatusCode::SERVICE_UNAVAILABLE, page::failed(&shared.settings)).into_response();
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("30"));
-    response
+    web::later(StatusCode::SERVICE_UNAVAILABLE, "30", page::failed(&shared.settings))
 }
 
 /// A layer that lets one address ask only so often ([`crate::Settings::per_ip`]).
 pub async fn limit(State(shared): State<Shared>, request: Request, next: Next) -> Response {
-    let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|c| c.0.ip());
-    let key = mdm_core::rate::network(address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
-    if shared.asked.take(key, shared.settings.per_ip, shared.clock.now()) {
+    let address = web::address(request.extensions());
+    if shared.asked.take(address, shared.settings.per_ip, shared.clock.now()) {
         return next.run(request).await;
     }
-    let mut response = (StatusCode::TOO_MANY_REQUESTS, page::too_many(&shared.settings)).into_response();
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
-    response
+    web::later(StatusCode::TOO_MANY_REQUESTS, "60", page::too_many(&shared.settings))
 }
 
 /// A layer: no page here is kept, framed, indexed or told to others, and none runs a script.
-pub async fn safe_headers(mut response: Response) -> Response {
-    let fixed = [
-        (
-            header::CONTENT_SECURITY_POLICY,
-            "default-src 'self'; script-src 'none'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
-        ),
-        (header::REFERRER_POLICY, "no-referrer"),
-        (header::CACHE_CONTROL, "no-store"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::X_FRAME_OPTIONS, "DENY"),
-        (header::HeaderName::from_static("x-robots-tag"), "noindex, nofollow"),
-    ];
-    for (name, value) in fixed {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
-    }
-    response
+pub async fn safe_headers(response: Response) -> Response {
+    web::safe_headers(response, web::FORMS_HERE)
 }

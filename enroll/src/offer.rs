@@ -317,21 +317,14 @@ pub async fn refused(shared: &Shared, door: Door, serial_number: Option<&str>, e
     if !shared.turned_away.take(door, EVENTS, shared.clock.now()) {
         return;
     }
-    let written = async {
-        let mut tx = shared.store.begin().await?;
-        let event = NewEvent {
-            at: shared.clock.now(),
-            kind: "enrollment.turned_away",
-            enrollment: None,
-            command: None,
-            actor: "device",
-            summary: "Somebody asked for an enrollment profile and was turned away.",
-            data: &json!({ "door": door.as_str(), "reason": reason, "why": why, "serial_number": serial_number }),
-        };
-        store::events::record(&mut tx, &event).await?;
-        tx.commit().await
+    let event = NewEvent {
+        at: shared.clock.now(),
+        kind: "enrollment.turned_away",
+        enrollment: None,
+        command: None,
+        actor: "device",
+        summary: "Somebody asked for an enrollment profile and was turned away.",
+        data: &json!({ "door": door.as_str(), "reason": reason, "why": why, "serial_number": serial_number }),
     };
-    if let Err(error) = written.await {
-        tracing::warn!(%error, "the refusal could not be written to the event log");
-    }
+    store::events::record_alone(&shared.store, &event).await;
 }

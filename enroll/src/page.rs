@@ -1,36 +1,21 @@
 //! The pages, for a person with an iPhone, an iPad or a Mac: plain words, no script, one style sheet.
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, PreEscaped, html};
 use mdm_core::time::Timestamp;
 use qrcode::QrCode;
 use qrcode::render::svg;
+use signin::web::{self, Site};
 use store::links::Row;
 
 use crate::Settings;
 use crate::link::Standing;
 
+fn site(settings: &Settings) -> Site<'_> {
+    Site { organization: &settings.organization, pilot: settings.trust.pilot }
+}
+
 pub(crate) fn frame(settings: &Settings, title: &str, body: Markup) -> Markup {
-    html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="robots" content="noindex";
-                title { (title) " – " (settings.organization) }
-                link rel="stylesheet" href="/enroll/style.css";
-            }
-            body {
-                main {
-                    p.organization { (settings.organization) }
-                    @if settings.trust.pilot {
-                        p.banner { "A trial: nobody vouches for this server. Enroll only a device that you can erase." }
-                    }
-                    (body)
-                }
-            }
-        }
-    }
+    web::frame(site(settings), title, body)
 }
 
 /// The page of a link that can be used.
@@ -173,7 +158,7 @@ pub(crate) fn closed(settings: &Settings) -> Markup {
 
 /// A page of a heading and a sentence.
 pub fn message(settings: &Settings, title: &str, text: &str) -> Markup {
-    frame(settings, title, html! { h1 { (title) } p.lead { (text) } })
+    web::message(site(settings), title, text)
 }
 
 /// `22 Nov 2026, 05:00 UTC`, from RFC 3339.

@@ -2,16 +2,16 @@
 //!
 //! What a refusal was for is in the log and in the events; a page never says it (TH-55).
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::IpAddr;
 
 use axum::Router;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Form, Path, RawQuery, Request, State};
+use axum::extract::{DefaultBodyLimit, Form, Path, RawQuery, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use mdm_core::ids::Label;
-use mdm_core::rate::network;
+use mdm_core::rate::Rate;
 use mdm_core::time::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
@@ -21,7 +21,7 @@ use store::sign_ins::{Row, SignedIn};
 use uuid::Uuid;
 
 use crate::session::{self, Secrets};
-use crate::{Context, Error, Purpose, Refusal, claims, invitation, page};
+use crate::{Context, Error, Purpose, Refusal, claims, invitation, page, web};
 
 /// The routes below `/sign-in`, for the device listener. Expects `ConnectInfo<SocketAddr>` with the client's own address on
 /// each request; without it all clients share one limit.
@@ -32,7 +32,7 @@ pub fn router(ctx: Context) -> Router {
         .route("/sign-in/code/{id}", get(show_code).post(take_code))
         .layer(DefaultBodyLimit::max(4096))
         .layer(middleware::from_fn_with_state(ctx.clone(), limit))
-        .layer(middleware::map_response(safe_headers))
+        .layer(middleware::map_response(async |response| web::safe_headers(response, web::FORMS_TO_DEVICE)))
         .with_state(ctx)
 }
 
@@ -197,7 +197,7 @@ async fn redeem_code(
     .await?;
     let (limits, settings) = (&ctx.limits, &ctx.settings);
     let named = secrets.login_hint.as_deref().and_then(claims::normal).map(|name| name.to_ascii_lowercase());
-    let allowed = limits.codes.take(network(address), settings.codes_per_ip, now)
+    let allowed = limits.codes.take(address, settings.codes_per_ip, now)
         && named.is_none_or(|name| limits.accounts.take(name, settings.codes_per_account, now))
         && limits.together.take((), settings.codes_together, now);
     if !allowed {
@@ -255,36 +255,37 @@ async fn no(ctx: &Context, headers: &HeaderMap, id: Option<Uuid>, error: Error) 
         Error::NotConfigured => (StatusCode::NOT_FOUND, page::refused(&ctx.settings)).into_response(),
         other => {
             tracing::error!(error = %other, "nobody can sign in");
-            let mut response = (StatusCode::SERVICE_UNAVAILABLE, page::failed(&ctx.settings)).into_response();
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("30"));
-            response
+            web::later(StatusCode::SERVICE_UNAVAILABLE, "30", page::failed(&ctx.settings))
         }
     }
 }
 
-/// Writes down why somebody is not signed in. An event only where the browser has a sign-in of ours: others could write
-/// without end.
+/// How often one reason is written as an event: the log has them all, the database must not be filled by strangers.
+const EVENTS: Rate = Rate { burst: 20, per_second: 1.0 / 60.0 };
+
+/// Writes down why somebody is not signed in. An event only where the browser has a sign-in of ours.
 async fn refuse(ctx: &Context, headers: &HeaderMap, id: Option<Uuid>, why: Refusal) {
     tracing::warn!(reason = why.code(), "a sign-in was refused: {why}");
-    let record = || async {
-        let mut tx = ctx.store.begin().await?;
-        let Some(row) = session::own(&mut tx, headers).await? else { return Ok(()) };
-        let event = NewEvent {
-            at: ctx.clock.now(),
-            kind: "sign_in.refused",
-            enrollment: None,
-            command: None,
-            actor: "device",
-            summary: "a person could not sign in to enroll",
-            data: &json!({ "sign_in": row.id, "asked_for": id, "purpose": row.purpose, "reason": why.code() }),
-        };
-        store::events::record(&mut tx, &event).await?;
-        tx.commit().await?;
-        Ok::<_, Error>(())
+    let row = async { session::own(&mut ctx.store.read().await?, headers).await };
+    let row = match row.await {
+        Ok(Some(row)) => row,
+        Ok(None) => return,
+        Err(e) => return tracing::error!(error = %e, "a refused sign-in could not be looked up"),
     };
-    if let Err(e) = store::retry(record).await {
-        tracing::error!(error = %e, "a refused sign-in could not be written down");
+    let now = ctx.clock.now();
+    if !ctx.limits.refusals.take(why.code(), EVENTS, now) {
+        return;
     }
+    let event = NewEvent {
+        at: now,
+        kind: "sign_in.refused",
+        enrollment: None,
+        command: None,
+        actor: "device",
+        summary: "a person could not sign in to enroll",
+        data: &json!({ "sign_in": row.id, "asked_for": id, "purpose": row.purpose, "reason": why.code() }),
+    };
+    store::events::record_alone(&ctx.store, &event).await;
 }
 
 fn see_other(location: &str) -> Response {
@@ -295,9 +296,7 @@ fn see_other(location: &str) -> Response {
 }
 
 fn too_many(ctx: &Context) -> Response {
-    let mut response = (StatusCode::TOO_MANY_REQUESTS, page::too_many(&ctx.settings)).into_response();
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
-    response
+    web::later(StatusCode::TOO_MANY_REQUESTS, "60", page::too_many(&ctx.settings))
 }
 
 /// The client's own address, as the listener learned it.
@@ -307,8 +306,7 @@ impl<S: Sync> axum::extract::FromRequestParts<S> for ConnectedFrom {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut axum::http::request::Parts, _: &S) -> Result<Self, Self::Rejection> {
-        let address = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|connected| connected.0.ip());
-        Ok(Self(address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))))
+        Ok(Self(web::address(&parts.extensions)))
     }
 }
 
@@ -318,32 +316,11 @@ async fn limit(
     request: Request,
     next: Next,
 ) -> Response {
-    if ctx.limits.pages.take(network(address), ctx.settings.per_ip, ctx.clock.now()) {
+    if ctx.limits.pages.take(address, ctx.settings.per_ip, ctx.clock.now()) {
         next.run(request).await
     } else {
         too_many(&ctx)
     }
-}
-
-/// No page here is kept, framed, indexed or told to others, and none runs a script. The form's answer leads, by redirects,
-/// to the address by which a device takes the end of an account-driven sign-in; browsers ask for it in `form-action`.
-async fn safe_headers(mut response: Response) -> Response {
-    let fixed = [
-        (
-            header::CONTENT_SECURITY_POLICY,
-            "default-src 'self'; script-src 'none'; object-src 'none'; base-uri 'none'; \
-             form-action 'self' apple-remotemanagement-user-login:; frame-ancestors 'none'",
-        ),
-        (header::REFERRER_POLICY, "no-referrer"),
-        (header::CACHE_CONTROL, "no-store"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::X_FRAME_OPTIONS, "DENY"),
-        (header::HeaderName::from_static("x-robots-tag"), "noindex, nofollow"),
-    ];
-    for (name, value) in fixed {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
-    }
-    response
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ pub mod invitation;
 mod page;
 mod provider;
 mod session;
+pub mod web;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -43,6 +44,8 @@ pub struct Settings {
     pub public_url: Url,
     /// The organization's name, on pages.
     pub organization: String,
+    /// A trial, with a banner on every page.
+    pub pilot: bool,
     /// Whether invitation codes are taken, for the doors `byod` and `adde`.
     pub invitations: bool,
     /// How long a sign-in may take, from its first page to its end.
@@ -64,6 +67,7 @@ impl Settings {
         Self {
             public_url,
             organization: organization.to_owned(),
+            pilot: false,
             invitations: false,
             life: Duration::from_mins(20),
             per_ip: Rate { burst: 30, per_second: 0.5 },
@@ -76,6 +80,10 @@ impl Settings {
     /// `redirect_uri` at the provider: exactly this one.
     pub fn redirect_url(&self) -> Url {
         self.page("sign-in/callback")
+    }
+
+    fn site(&self) -> web::Site<'_> {
+        web::Site { organization: &self.organization, pilot: self.pilot }
     }
 
     fn page(&self, path: &str) -> Url {
@@ -92,6 +100,7 @@ pub struct Limits {
     codes: Buckets<IpAddr>,
     accounts: Buckets<String>,
     together: Buckets<()>,
+    refusals: Buckets<&'static str>,
 }
 
 /// What signing in needs.

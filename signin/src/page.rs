@@ -1,29 +1,8 @@
 //! The pages, in the style of the enrollment pages: plain words, no script, their style sheet.
 
-use maud::{DOCTYPE, Markup, html};
+use maud::{Markup, html};
 
-use crate::Settings;
-
-fn frame(settings: &Settings, title: &str, body: Markup) -> Markup {
-    html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="robots" content="noindex";
-                title { (title) " – " (settings.organization) }
-                link rel="stylesheet" href="/enroll/style.css";
-            }
-            body {
-                main {
-                    p.organization { (settings.organization) }
-                    (body)
-                }
-            }
-        }
-    }
-}
+use crate::{Settings, web};
 
 /// The form for an invitation code. `path` is its own; `provider` the way to the provider, where there is one.
 pub(crate) fn code(settings: &Settings, path: &str, provider: Option<&str>, again: bool) -> Markup {
@@ -50,11 +29,11 @@ pub(crate) fn code(settings: &Settings, path: &str, provider: Option<&str>, agai
         }
         p.fine { "No code, or does it not work? Ask the person who invited you for a new one." }
     };
-    frame(settings, "Sign in", body)
+    web::frame(settings.site(), "Sign in", body)
 }
 
 fn message(settings: &Settings, title: &str, text: &str) -> Markup {
-    frame(settings, title, html! { h1 { (title) } p.lead { (text) } })
+    web::message(settings.site(), title, text)
 }
 
 /// Nobody is signed in, and this sign-in is over. It says the same whatever the reason: the log and the events have it.

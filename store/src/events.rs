@@ -4,7 +4,7 @@ use mdm_core::ids::{CommandUuid, EnrollmentId};
 use mdm_core::time::Timestamp;
 use uuid::Uuid;
 
-use crate::{Error, Result, Tx};
+use crate::{Error, Result, Store, Tx};
 
 /// Something that happened.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +47,19 @@ pub struct Row {
 }
 
 from_row!(Row { id, at, kind, enrollment_id, command_uuid, actor, summary, data });
+
+/// Writes an event in a transaction of its own, where that of the request was given up or there is none. That it could not be
+/// written is a line in the log: the refusal that it tells of stands anyway.
+pub async fn record_alone(store: &Store, event: &NewEvent<'_>) {
+    let written = crate::retry(|| async {
+        let mut tx = store.begin().await?;
+        record(&mut tx, event).await?;
+        tx.commit().await
+    });
+    if let Err(error) = written.await {
+        tracing::warn!(kind = event.kind, %error, "an event could not be written");
+    }
+}
 
 /// Which events to read.
 #[derive(Debug, Clone, Default)]

@@ -577,6 +577,41 @@ async fn th_55_guessing_is_slowed_down_but_nobody_is_locked_out() {
 }
 
 #[tokio::test]
+async fn strangers_cannot_fill_the_event_log_with_refusals() {
+    stories(|store| async move {
+        let site = codes(store, |settings| {
+            let freely = Rate { burst: 10_000, per_second: 100.0 };
+            (settings.per_ip, settings.codes_per_ip, settings.codes_together) = (freely, freely, freely);
+        })
+        .await;
+        let before = site.refusals().await.len();
+        for _ in 0..4 {
+            let mut browser = site.browser();
+            let form = browser.open(&site.url("/door/byod")).await;
+            for _ in 0..9 {
+                browser.post(form.url.as_str(), &[("code", "WRONG")]).await.is(200);
+            }
+        }
+        assert_eq!(site.refusals().await.len() - before, 20);
+        // After a minute it is heard again.
+        site.clock.advance(Duration::from_mins(1));
+        type_code(&site, &mut site.browser(), "byod", "WRONG").await.is(200);
+        assert_eq!(site.refusals().await.len() - before, 21);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_trial_says_so_on_the_pages_of_the_sign_in_too() {
+    stories(|store| async move {
+        let site = codes(store, |settings| settings.pilot = true).await;
+        let page = site.browser().open(&site.url("/door/byod")).await.is(200);
+        assert!(page.text().contains("class=\"banner\""), "{}", page.text());
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn th_55_many_addresses_together_are_slowed_down_too() {
     stories(|store| async move {
         let site = codes(store, |settings| {

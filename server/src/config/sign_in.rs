@@ -134,6 +134,7 @@ impl Config {
     /// What every sign-in has in common.
     pub(crate) fn sign_in_settings(&self) -> signin::Settings {
         let mut settings = signin::Settings::new(self.public_url.clone(), &self.organization);
+        settings.pilot = self.trust.pilot;
         settings.invitations = self.sign_in.invitations;
         settings.per_ip.burst = self.limits.enroll_per_ip_per_minute;
         settings.per_ip.per_second = f64::from(self.limits.enroll_per_ip_per_minute) / 60.0;

@@ -51,3 +51,27 @@ async fn events_are_read_from_either_end() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn an_event_stands_alone_where_there_is_no_transaction() {
+    twice(|store| async move {
+        let mut tx = store.begin().await.unwrap();
+        let one = enrolled(&mut tx).await;
+        tx.commit().await.unwrap();
+        let data = json!({});
+        let event = NewEvent {
+            at: at(1),
+            kind: "enrollment.refused",
+            enrollment: Some(one),
+            command: None,
+            actor: "device",
+            summary: "Something was refused.",
+            data: &data,
+        };
+        events::record_alone(&store, &event).await;
+        let of_one = Filter { enrollment: Some(one), kind: None };
+        let mut tx = store.read().await.unwrap();
+        assert_eq!(events::newest(&mut tx, &of_one, None, 10).await.unwrap().len(), 1);
+    })
+    .await;
+}
