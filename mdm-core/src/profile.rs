@@ -4,9 +4,12 @@
 //! only ever encoded; profiles of other people are passed on as the bytes they are.
 
 pub mod acme;
+pub mod certificate_pkcs1;
 pub mod certificate_root;
 pub mod mdm;
 pub mod scep;
+pub mod vpn;
+pub mod wifi;
 
 use uuid::Uuid;
 
