@@ -32,6 +32,24 @@ pub struct Acme {
     pub allow_all_apps_access: Option<bool>,
 }
 
+/// What a device makes of a payload that it accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Honoured {
+    /// The key is made in hardware and can't leave it.
+    pub hardware_bound: bool,
+    /// The key is attested.
+    pub attested: bool,
+}
+
+/// What the device would really do: `Attest` is ignored by some silicon, and by iPadOS 16.0.
+///
+/// Sources: the table under `Attest`; "Managed Device Attestation" in Apple's deployment guide (iPadOS 16.1).
+pub fn honoured(acme: &Acme, device: &Situation) -> Honoured {
+    let too_old = device.family == Family::IPad && device.os < Version::new(16, 1);
+    let attests = device.attestation == Attestation::Supported && !too_old;
+    Honoured { hardware_bound: acme.hardware_bound, attested: acme.attest == Some(true) && attests }
+}
+
 /// Whether the operating system knows the payload at all.
 fn known_since(family: Family) -> Version {
     match family {

@@ -8,7 +8,7 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 use const_oid::db::rfc5912;
-use der::asn1::{Any, BitString, SetOfVec};
+use der::asn1::{Any, BitString};
 use der::{Decode as _, Encode as _};
 use http_body_util::{BodyExt as _, Full};
 use instant_acme::{
@@ -26,11 +26,17 @@ use x509_cert::request::{CertReq, CertReqInfo, Version};
 use x509_cert::spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
 
 use crate::acme::Acme;
-use crate::attestation::{Authority, Facts, Statement};
+use crate::attestation::{Authority, Facts, Fault, Statement};
 use crate::error::{Error, Result};
 use crate::http::Client;
-use crate::scep;
+use crate::plist::Value;
 use crate::signature::Identity;
+use crate::{profile, scep};
+
+mod wishes;
+
+pub use wishes::Wishes;
+pub(crate) use wishes::asked_names;
 
 /// What the ACME payload asks of the device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,10 +45,30 @@ pub struct Request {
     pub acme: Acme,
     /// `Subject`: RDNs of pairs.
     pub subject: Vec<Vec<(String, String)>>,
+    /// `SubjectAltName`, `UsageFlags`, `ExtendedKeyUsage`.
+    pub wishes: Wishes,
 }
 
-/// Gets a certificate. `attesting` is the authority and what it would say of this device, where the silicon attests.
-pub async fn enroll(client: &Client, request: &Request, attesting: Option<(&Authority, &Facts)>) -> Result<Identity> {
+impl Request {
+    /// What a payload asks for that was checked; `None` where its Subject can't be read.
+    pub(crate) fn read(keys: &Value, acme: Acme) -> Option<Self> {
+        Some(Self { acme, subject: profile::subject(keys)?, wishes: Wishes::read(keys) })
+    }
+}
+
+/// Who attests the new key, and what it would say of this device.
+#[derive(Debug)]
+pub struct Attesting<'a> {
+    /// The authority.
+    pub authority: &'a Authority,
+    /// What it says.
+    pub facts: Facts,
+    /// What is wrong with it.
+    pub fault: Fault,
+}
+
+/// Gets a certificate, and says whether its key is attested. `attesting` is given where the silicon attests.
+pub async fn enroll(client: &Client, request: &Request, attesting: Option<&Attesting<'_>>) -> Result<(Identity, bool)> {
     let key = make_key(&request.acme)?;
     let account = NewAccount { contact: &[], terms_of_service_agreed: true, only_return_existing: false };
     let builder = Account::builder_with_http(Box::new(Transport(client.clone())));
@@ -50,6 +76,7 @@ pub async fn enroll(client: &Client, request: &Request, attesting: Option<(&Auth
 
     let identifiers = [Identifier::PermanentIdentifier(request.acme.client_identifier.clone())];
     let mut order = account.new_order(&NewOrder::new(&identifiers)).await.map_err(failed)?;
+    let mut attested = false;
     let mut authorizations = order.authorizations();
     while let Some(authorization) = authorizations.next().await {
         let mut authorization = authorization.map_err(failed)?;
@@ -59,13 +86,15 @@ pub async fn enroll(client: &Client, request: &Request, attesting: Option<(&Auth
         let mut challenge = authorization
             .challenge(ChallengeType::DeviceAttest01)
             .ok_or_else(|| Error::Acme("the server offers no device-attest-01".into()))?;
-        let statement = match attesting {
-            Some((authority, facts)) if request.acme.attest == Some(true) => {
+        let chain = match attesting {
+            Some(of) if request.acme.attest == Some(true) => {
                 let freshness = hash(MessageDigest::sha256(), challenge.token.as_bytes())?;
-                Statement::apple(authority.attest(facts, &key, &freshness)?)
+                of.authority.attest_with(&of.facts, &key, &freshness, &of.fault)?
             }
-            _ => Statement::none(),
+            _ => None,
         };
+        attested = chain.is_some();
+        let statement = chain.map_or_else(Statement::none, Statement::apple);
         let object = DeviceAttestation { att_obj: statement.encode().into() };
         challenge.send_device_attestation(&object).await.map_err(failed)?;
     }
@@ -81,7 +110,7 @@ pub async fn enroll(client: &Client, request: &Request, attesting: Option<(&Auth
     if !certificate.public_key()?.public_eq(&key) {
         return Err(Error::Acme("the certificate is for another key".into()));
     }
-    Ok(Identity { certificate, key })
+    Ok((Identity { certificate, key }, attested))
 }
 
 fn failed(error: instant_acme::Error) -> Error {
@@ -109,7 +138,7 @@ pub(crate) fn certificate_request(request: &Request, key: &PKey<Private>) -> Res
         version: Version::V1,
         subject: scep::name(&request.subject)?,
         public_key: SubjectPublicKeyInfoOwned::from_der(&key.public_key_to_der()?)?,
-        attributes: SetOfVec::new(),
+        attributes: request.wishes.attributes()?,
     };
     let algorithm = if key.id() == Id::EC {
         AlgorithmIdentifierOwned { oid: rfc5912::ECDSA_WITH_SHA_256, parameters: None }

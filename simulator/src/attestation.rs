@@ -1,19 +1,27 @@
-//! Managed Device Attestation: the authority that plays Apple's, and the attestation object of `device-attest-01`.
+//! Managed Device Attestation: the authority that plays Apple's, and what it says of a device.
 //!
-//! Sources: Apple, "ACMECertificate" (`Attest`); draft-acme-device-attest, section 5; WebAuthn, "Attestation objects"; the
-//! extensions of the leaf and their raw values are in acme.md section 6.
+//! Sources: Apple, "ACMECertificate" (`Attest`) and "DeviceInformation" (`DevicePropertiesAttestation`, which lists the
+//! extensions of the leaf and the systems that have them); draft-acme-device-attest, section 5. The values of the
+//! extensions are raw bytes, not DER strings.
 
 use openssl::asn1::{Asn1Object, Asn1OctetString, Asn1Time};
 use openssl::bn::{BigNum, MsbOption};
 use openssl::ec::{EcGroup, EcKey};
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
-use openssl::pkey::{PKey, Private};
+use openssl::pkey::{HasPublic, PKey, PKeyRef, Private};
 use openssl::x509::extension::{BasicConstraints, KeyUsage};
 use openssl::x509::{X509, X509Builder, X509Extension, X509NameBuilder};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::hardware::{Family, Version};
 use crate::record::Record;
+
+mod device;
+mod statement;
+
+pub use device::DeviceAttestation;
+pub use statement::Statement;
 
 /// Serial number.
 pub const SERIAL_NUMBER: &str = "1.2.840.113635.100.8.9.1";
@@ -25,8 +33,16 @@ pub const MODEL: &str = "1.2.840.113635.100.8.9.4";
 pub const OS_VERSION: &str = "1.2.840.113635.100.8.10.1";
 /// Version of sepOS.
 pub const SEP_OS_VERSION: &str = "1.2.840.113635.100.8.10.2";
+/// Version of the low level boot loader.
+pub const LLB_VERSION: &str = "1.2.840.113635.100.8.10.3";
 /// Freshness code.
 pub const FRESHNESS: &str = "1.2.840.113635.100.8.11.1";
+/// System Integrity Protection: `0` enabled, `1` disabled.
+pub const SIP: &str = "1.2.840.113635.100.8.13.1";
+/// Secure boot: `Full Security`, `Reduced Security`, `Permissive Security`.
+pub const SECURE_BOOT: &str = "1.2.840.113635.100.8.13.2";
+/// Third-party kernel extensions: `0` not allowed.
+pub const THIRD_PARTY_KEXTS: &str = "1.2.840.113635.100.8.13.3";
 
 /// The authority that attests devices.
 #[derive(Clone)]
@@ -42,17 +58,27 @@ impl std::fmt::Debug for Authority {
     }
 }
 
-/// What an attestation says of a device.
+/// What an attestation says of a device; `None` where the value is left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
     /// Serial number; left out in User Enrollment.
     pub serial_number: Option<String>,
-    /// UDID; left out in User Enrollment.
+    /// UDID, on a Mac the ProvisioningUDID; left out in User Enrollment.
     pub udid: Option<String>,
-    /// Version of the operating system.
-    pub os_version: String,
-    /// The model, also in User Enrollment.
-    pub model: String,
+    /// Version of sepOS.
+    pub sep_os_version: Option<String>,
+    /// Version of the operating system: iOS 17.2, macOS 14.2, watchOS 10.2, visionOS 1.1 and later.
+    pub os_version: Option<String>,
+    /// The model, also in User Enrollment: as `os_version`.
+    pub model: Option<String>,
+    /// Version of the low level boot loader: as `os_version`.
+    pub llb_version: Option<String>,
+    /// System Integrity Protection: macOS 14.2 and later.
+    pub sip_enabled: Option<bool>,
+    /// Secure boot: macOS 14.2 and later.
+    pub secure_boot: Option<String>,
+    /// Whether third-party kernel extensions are allowed: macOS 14.2 and later.
+    pub third_party_kexts: Option<bool>,
 }
 
 impl Facts {
@@ -60,23 +86,77 @@ impl Facts {
     pub fn of(record: &Record) -> Self {
         let own = record.enrollment_id.is_some();
         let udid = record.provisioning_udid.as_ref().unwrap_or(&record.udid);
+        let family = record.hardware.family;
+        let since = match family {
+            Family::IPhone | Family::IPad | Family::IPod | Family::AppleTv => Version::new(17, 2),
+            Family::Mac => Version::new(14, 2),
+            Family::Watch => Version::new(10, 2),
+            Family::Vision => Version::new(1, 1),
+        };
+        let later = Version::parse(&record.os_version) >= since;
+        let mac = later && family == Family::Mac;
         Self {
             serial_number: (!own).then(|| record.serial_number.clone()),
             udid: (!own).then(|| udid.clone()),
-            os_version: record.os_version.clone(),
-            model: record.hardware.product_name.to_owned(),
+            sep_os_version: Some(record.os_version.clone()),
+            os_version: later.then(|| record.os_version.clone()),
+            model: later.then(|| record.hardware.product_name.to_owned()),
+            llb_version: later.then(|| "11881.140.96".to_owned()),
+            sip_enabled: mac.then_some(true),
+            secure_boot: mac.then(|| "Full Security".to_owned()),
+            third_party_kexts: mac.then_some(false),
         }
     }
+
+    fn values(&self) -> Vec<(&'static str, Vec<u8>)> {
+        let text = |value: &Option<String>| value.as_deref().map(|value| value.as_bytes().to_vec());
+        let digit = |value: bool| if value { b"1".to_vec() } else { b"0".to_vec() };
+        [
+            (SERIAL_NUMBER, text(&self.serial_number)),
+            (UDID, text(&self.udid)),
+            (SEP_OS_VERSION, text(&self.sep_os_version)),
+            (OS_VERSION, text(&self.os_version)),
+            (MODEL, text(&self.model)),
+            (LLB_VERSION, text(&self.llb_version)),
+            (SIP, self.sip_enabled.map(|enabled| digit(!enabled))),
+            (SECURE_BOOT, text(&self.secure_boot)),
+            (THIRD_PARTY_KEXTS, self.third_party_kexts.map(digit)),
+        ]
+        .into_iter()
+        .filter_map(|(oid, value)| Some((oid, value?)))
+        .collect()
+    }
+}
+
+/// What is wrong with the attestations of a device, for tests and rehearsals.
+#[derive(Debug, Clone, Default)]
+pub enum Fault {
+    /// Nothing.
+    #[default]
+    None,
+    /// The freshness code is another than the asked one, as in a statement from a cache.
+    WrongNonce,
+    /// The statement speaks of another device.
+    OtherDevice(Facts),
+    /// Somebody else signed it.
+    ForeignRoot(Authority),
+    /// The value with this OID is left out.
+    Without(&'static str),
+    /// The value with this OID is there and empty.
+    Blank(&'static str),
+    /// The value with this OID is this one.
+    Value(&'static str, Vec<u8>),
+    /// Apple's servers give no attestation.
+    Silent,
 }
 
 impl Authority {
     /// A root and an issuing authority, both P-384 as Apple's.
     pub fn new() -> Result<Self> {
         let root_key = key(Nid::SECP384R1)?;
-        let root = certificate("Test Enterprise Attestation Root CA", &root_key, None, true, &[])?;
+        let root = certificate("Test Enterprise Attestation Root CA", &root_key, None, &root_key, &[])?;
         let issuing_key = key(Nid::SECP384R1)?;
-        let above = Some((&root, &root_key));
-        let issuing = certificate("Test Enterprise Attestation Sub CA 1", &issuing_key, above, true, &[])?;
+        let issuing = certificate("Test Enterprise Attestation Sub CA 1", &issuing_key, Some(&root), &root_key, &[])?;
         Ok(Self { root, issuing, key: issuing_key })
     }
 
@@ -85,32 +165,67 @@ impl Authority {
         Ok(self.root.to_der()?)
     }
 
+    /// The root, PEM.
+    pub fn root_pem(&self) -> Result<String> {
+        Ok(String::from_utf8_lossy(&self.root.to_pem()?).into_owned())
+    }
+
     /// The chain for a key of a device, DER, the leaf first.
-    pub fn attest(&self, facts: &Facts, key: &PKey<Private>, freshness: &[u8]) -> Result<Vec<Vec<u8>>> {
-        let mut values: Vec<(&str, &[u8])> = vec![
-            (FRESHNESS, freshness),
-            (OS_VERSION, facts.os_version.as_bytes()),
-            (SEP_OS_VERSION, facts.os_version.as_bytes()),
-            (MODEL, facts.model.as_bytes()),
-        ];
-        values.extend(facts.serial_number.as_deref().map(|serial| (SERIAL_NUMBER, serial.as_bytes())));
-        values.extend(facts.udid.as_deref().map(|udid| (UDID, udid.as_bytes())));
-        let above = Some((&self.issuing, &self.key));
-        let leaf = certificate("Test attested key", key, above, false, &values)?;
+    pub fn attest<K: HasPublic>(&self, facts: &Facts, key: &PKeyRef<K>, freshness: &[u8]) -> Result<Vec<Vec<u8>>> {
+        let mut values = facts.values();
+        values.push((FRESHNESS, freshness.to_vec()));
+        self.sign(key, &values)
+    }
+
+    /// The same with something wrong in it; `None` where there is no attestation at all.
+    pub fn attest_with<K: HasPublic>(
+        &self,
+        facts: &Facts,
+        key: &PKeyRef<K>,
+        freshness: &[u8],
+        fault: &Fault,
+    ) -> Result<Option<Vec<Vec<u8>>>> {
+        let mut authority = self;
+        let mut values = facts.values();
+        values.push((FRESHNESS, freshness.to_vec()));
+        match fault {
+            Fault::None => {}
+            Fault::Silent => return Ok(None),
+            Fault::WrongNonce => replace(&mut values, FRESHNESS, vec![0x5a; 32]),
+            Fault::OtherDevice(other) => {
+                values = other.values();
+                values.push((FRESHNESS, freshness.to_vec()));
+            }
+            Fault::ForeignRoot(foreign) => authority = foreign,
+            Fault::Without(oid) => values.retain(|(known, _)| known != oid),
+            Fault::Blank(oid) => replace(&mut values, oid, Vec::new()),
+            Fault::Value(oid, value) => replace(&mut values, oid, value.clone()),
+        }
+        authority.sign(key, &values).map(Some)
+    }
+
+    fn sign<K: HasPublic>(&self, key: &PKeyRef<K>, values: &[(&str, Vec<u8>)]) -> Result<Vec<Vec<u8>>> {
+        let leaf = certificate("Test attested key", key, Some(&self.issuing), &self.key, values)?;
         Ok(vec![leaf.to_der()?, self.issuing.to_der()?])
     }
+}
+
+fn replace(values: &mut Vec<(&'static str, Vec<u8>)>, oid: &'static str, value: Vec<u8>) {
+    values.retain(|(known, _)| *known != oid);
+    values.push((oid, value));
 }
 
 fn key(curve: Nid) -> Result<PKey<Private>> {
     Ok(PKey::from_ec_key(EcKey::generate(&*EcGroup::from_curve_name(curve)?)?)?)
 }
 
-fn certificate(
+/// A certificate for this key, signed by `signer`; one without an issuer is its own.
+fn certificate<K: HasPublic>(
     common_name: &str,
-    key: &PKey<Private>,
-    issuer: Option<(&X509, &PKey<Private>)>,
-    authority: bool,
-    values: &[(&str, &[u8])],
+    key: &PKeyRef<K>,
+    issuer: Option<&X509>,
+    signer: &PKey<Private>,
+    values: &[(&str, Vec<u8>)],
 ) -> Result<X509> {
     let mut name = X509NameBuilder::new()?;
     name.append_entry_by_nid(Nid::COMMONNAME, common_name)?;
@@ -121,11 +236,11 @@ fn certificate(
     builder.set_version(2)?;
     builder.set_serial_number(serial.to_asn1_integer()?.as_ref())?;
     builder.set_subject_name(&name)?;
-    builder.set_issuer_name(issuer.map_or(name.as_ref(), |(above, _)| above.subject_name()))?;
+    builder.set_issuer_name(issuer.map_or(name.as_ref(), |above| above.subject_name()))?;
     builder.set_not_before(Asn1Time::from_str("20240101000000Z")?.as_ref())?;
     builder.set_not_after(Asn1Time::from_str("20490101000000Z")?.as_ref())?;
     builder.set_pubkey(key)?;
-    if authority {
+    if values.is_empty() {
         builder.append_extension(BasicConstraints::new().critical().ca().build()?)?;
         builder.append_extension(KeyUsage::new().critical().key_cert_sign().crl_sign().build()?)?;
     } else {
@@ -137,7 +252,6 @@ fn certificate(
         let oid = Asn1Object::from_str(oid)?;
         builder.append_extension(X509Extension::new_from_der(&oid, false, &value)?)?;
     }
-    let signer = issuer.map_or(key, |(_, key)| key);
     builder.sign(signer, MessageDigest::sha384())?;
     Ok(builder.build())
 }
@@ -153,150 +267,9 @@ pub(crate) fn extension(certificate: &[u8], oid: &str) -> Result<Option<Vec<u8>>
         .map(|extension| extension.extn_value.into_bytes()))
 }
 
-/// An attestation object: CBOR (RFC 8949), a map of `fmt` and `attStmt`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Statement {
-    /// `fmt`: `apple`, or `none`.
-    pub format: String,
-    /// `x5c` of the statement, DER, the leaf first; empty where the format has none.
-    pub x5c: Vec<Vec<u8>>,
-}
-
-impl Statement {
-    /// What a device sends that has an attestation.
-    pub fn apple(x5c: Vec<Vec<u8>>) -> Self {
-        Self { format: "apple".into(), x5c }
-    }
-
-    /// What a device sends that has none (open question Q1).
-    pub fn none() -> Self {
-        Self { format: "none".into(), x5c: Vec::new() }
-    }
-
-    /// The CBOR bytes.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        head(&mut bytes, 5, 2);
-        text(&mut bytes, "fmt");
-        text(&mut bytes, &self.format);
-        text(&mut bytes, "attStmt");
-        if self.x5c.is_empty() {
-            head(&mut bytes, 5, 0);
-        } else {
-            head(&mut bytes, 5, 1);
-            text(&mut bytes, "x5c");
-            head(&mut bytes, 4, self.x5c.len());
-            for certificate in &self.x5c {
-                head(&mut bytes, 2, certificate.len());
-                bytes.extend_from_slice(certificate);
-            }
-        }
-        bytes
-    }
-
-    /// Reads the two formats; anything else is an error.
-    pub fn decode(bytes: &[u8]) -> Result<Self> {
-        let mut reader = Cbor { rest: bytes };
-        let mut statement = Self { format: String::new(), x5c: Vec::new() };
-        for _ in 0..reader.head(5)? {
-            match reader.text()?.as_str() {
-                "fmt" => statement.format = reader.text()?,
-                "attStmt" => {
-                    for _ in 0..reader.head(5)? {
-                        if reader.text()? != "x5c" {
-                            return Err(cbor("attStmt has only x5c"));
-                        }
-                        for _ in 0..reader.head(4)? {
-                            statement.x5c.push(reader.string(2)?.to_vec());
-                        }
-                    }
-                }
-                _ => return Err(cbor("an unknown key")),
-            }
-        }
-        if !reader.rest.is_empty() {
-            return Err(cbor("bytes after the end"));
-        }
-        Ok(statement)
-    }
-}
-
-fn cbor(why: &str) -> Error {
-    Error::Acme(format!("attestation object: {why}"))
-}
-
-fn head(bytes: &mut Vec<u8>, major: u8, length: usize) {
-    let major = major << 5;
-    match u16::try_from(length) {
-        Ok(short @ 0..=23) => bytes.push(major | short.to_be_bytes()[1]),
-        Ok(short @ 24..=255) => bytes.extend([major | 0x18, short.to_be_bytes()[1]]),
-        Ok(long) => {
-            bytes.push(major | 0x19);
-            bytes.extend(long.to_be_bytes());
-        }
-        Err(_) => {
-            bytes.push(major | 0x1b);
-            bytes.extend((length as u64).to_be_bytes());
-        }
-    }
-}
-
-fn text(bytes: &mut Vec<u8>, value: &str) {
-    head(bytes, 3, value.len());
-    bytes.extend_from_slice(value.as_bytes());
-}
-
-struct Cbor<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Cbor<'a> {
-    fn take(&mut self, length: usize) -> Result<&'a [u8]> {
-        let (taken, rest) = self.rest.split_at_checked(length).ok_or_else(|| cbor("too short"))?;
-        self.rest = rest;
-        Ok(taken)
-    }
-
-    /// The length or count of an item that must be of this major type.
-    fn head(&mut self, major: u8) -> Result<usize> {
-        let first = self.take(1)?.first().copied().unwrap_or_default();
-        if first >> 5 != major {
-            return Err(cbor("another type was expected"));
-        }
-        let length = match first & 0x1f {
-            short @ 0..=23 => u64::from(short),
-            long @ 24..=27 => self.take(1 << (long - 24))?.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)),
-            _ => return Err(cbor("indefinite lengths are not used")),
-        };
-        usize::try_from(length).ok().filter(|length| *length <= 1 << 20).ok_or_else(|| cbor("too long"))
-    }
-
-    fn string(&mut self, major: u8) -> Result<&'a [u8]> {
-        let length = self.head(major)?;
-        self.take(length)
-    }
-
-    fn text(&mut self) -> Result<String> {
-        String::from_utf8(self.string(3)?.to_vec()).map_err(|_| cbor("text is UTF-8"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_statement_reads_back_and_junk_does_not() {
-        for statement in [Statement::none(), Statement::apple(vec![vec![7; 700], vec![8; 30], vec![9; 3]])] {
-            assert_eq!(Statement::decode(&statement.encode()).unwrap(), statement);
-        }
-        assert_eq!(Statement::none().encode(), b"\xa2cfmtdnonegattStmt\xa0");
-        let good = Statement::apple(vec![vec![1; 300]]).encode();
-        for end in 0..good.len() {
-            assert!(Statement::decode(&good[..end]).is_err());
-        }
-        assert!(Statement::decode(b"\xa1\x63fmt\x9f").is_err());
-    }
 
     #[test]
     fn the_leaf_carries_raw_values_and_none_that_user_enrollment_hides() {
@@ -308,10 +281,41 @@ mod tests {
         assert_eq!(value(SERIAL_NUMBER).as_deref(), Some(record.serial_number.as_bytes()));
         assert_eq!(value(UDID).as_deref(), record.provisioning_udid.as_deref().map(str::as_bytes));
         assert_eq!(value(FRESHNESS).as_deref(), Some(&[5; 32][..]));
+        assert_eq!(value(SIP).as_deref(), Some(b"0".as_slice()));
+        assert_eq!(value(SECURE_BOOT).as_deref(), Some(b"Full Security".as_slice()));
         assert!(X509::from_der(&chain[0]).unwrap().public_key().unwrap().public_eq(&key));
         let own = Facts::of(&record.into_user_enrollment("x").unwrap());
         let chain = authority.attest(&own, &key, &[5; 32]).unwrap();
         assert_eq!(extension(&chain[0], SERIAL_NUMBER).unwrap(), None);
         assert_eq!(extension(&chain[0], UDID).unwrap(), None);
+    }
+
+    #[test]
+    fn older_systems_say_less() {
+        let facts =
+            |product, os| Facts::of(&Record::new(crate::hardware::find(product).unwrap(), os, "1A1", "old").unwrap());
+        assert_eq!(facts("iPhone11,2", "16.1").os_version, None);
+        assert_eq!(facts("iPhone11,2", "17.2").os_version.as_deref(), Some("17.2"));
+        assert_eq!(facts("iPhone11,2", "17.2").sip_enabled, None);
+        assert_eq!(facts("MacBookAir10,1", "14.0").sip_enabled, None);
+    }
+
+    #[test]
+    fn every_fault_is_seen_in_the_leaf() {
+        let record = Record::new(crate::hardware::find("iPhone17,2").unwrap(), "18.1", "22B83", "fault").unwrap();
+        let other = Record::new(crate::hardware::find("iPhone17,2").unwrap(), "18.1", "22B83", "other").unwrap();
+        let (authority, foreign) = (Authority::new().unwrap(), Authority::new().unwrap());
+        let key = key(Nid::X9_62_PRIME256V1).unwrap();
+        let attest = |fault: Fault| authority.attest_with(&Facts::of(&record), &key, &[5; 32], &fault).unwrap();
+        let value = |fault, oid| extension(&attest(fault).unwrap()[0], oid).unwrap();
+        assert!(attest(Fault::Silent).is_none());
+        assert_ne!(value(Fault::WrongNonce, FRESHNESS).unwrap(), [5; 32]);
+        let theirs = value(Fault::OtherDevice(Facts::of(&other)), SERIAL_NUMBER);
+        assert_eq!(theirs.as_deref(), Some(other.serial_number.as_bytes()));
+        assert_eq!(value(Fault::Without(UDID), UDID), None);
+        assert_eq!(value(Fault::Blank(UDID), UDID), Some(Vec::new()));
+        assert_eq!(value(Fault::Value(SIP, b"1".to_vec()), SIP), Some(b"1".to_vec()));
+        let chain = attest(Fault::ForeignRoot(foreign.clone())).unwrap();
+        assert_eq!(chain[1], foreign.issuing.to_der().unwrap());
     }
 }

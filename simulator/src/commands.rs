@@ -7,7 +7,7 @@ use crate::device::{ChannelId, Device, command_parts, model_name};
 use crate::error::Result;
 use crate::hardware::{Family, Version};
 use crate::plist::{Value, Writer, escape};
-use crate::profile::{self, Profile, Refusal};
+use crate::profile::{Profile, Refusal};
 
 /// `Status` of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +75,23 @@ pub(crate) enum Outcome {
 }
 
 impl Device {
-    /// Carries a command out: the report to send and what it says.
+    /// Carries any command out: the report to send and what it says.
+    pub(crate) async fn answer(&mut self, channel: ChannelId, command: &Value) -> Result<(Vec<u8>, Answered)> {
+        if Self::updates_enrollment(channel, command) {
+            return self.update_enrollment(channel, command).await;
+        }
+        let ("InstallProfile", _, keys) = command_parts(command)? else { return self.perform(channel, command) };
+        if let Some(postponed) = self.postponed(channel, command)? {
+            return Ok(postponed);
+        }
+        let outcome = match keys.get("Payload").and_then(Value::as_data) {
+            Some(bytes) => self.install_profile(channel, bytes).await?,
+            None => Outcome::Malformed,
+        };
+        self.report(channel, command, outcome)
+    }
+
+    /// Carries a command out that asks nobody else for anything, as all do but `InstallProfile`.
     pub(crate) fn perform(&mut self, channel: ChannelId, command: &Value) -> Result<(Vec<u8>, Answered)> {
         if let Some(postponed) = self.postponed(channel, command)? {
             return Ok(postponed);
@@ -129,12 +145,15 @@ impl Device {
             Outcome::Malformed => answered.status = Status::CommandFormatError,
             Outcome::Refused(refusal) => {
                 answered.status = Status::Error;
-                let item = Writer::new()
-                    .integer("ErrorCode", refusal.code)
-                    .string("ErrorDomain", refusal.domain)
-                    .string("LocalizedDescription", &refusal.text)
-                    .string("USEnglishDescription", &refusal.text);
-                report = report.dicts("ErrorChain", &[item]);
+                let item = |refusal: &Refusal| {
+                    Writer::new()
+                        .integer("ErrorCode", refusal.code)
+                        .string("ErrorDomain", refusal.domain)
+                        .string("LocalizedDescription", &refusal.text)
+                        .string("USEnglishDescription", &refusal.text)
+                };
+                let chain: Vec<Writer> = refusal.chain().into_iter().map(item).collect();
+                report = report.dicts("ErrorChain", &chain);
                 answered.refusal = Some(refusal);
             }
         }
@@ -158,11 +177,10 @@ impl Device {
     fn outcome(&mut self, channel: ChannelId, kind: &str, keys: &Value) -> Result<Outcome> {
         Ok(match kind {
             "DeviceInformation" => match keys.get("Queries").and_then(Value::as_array) {
-                Some(queries) => Outcome::Done(self.device_information(queries)),
-                None => Outcome::Malformed,
-            },
-            "InstallProfile" => match keys.get("Payload").and_then(Value::as_data) {
-                Some(bytes) => self.install_profile(channel, bytes)?,
+                Some(queries) => {
+                    let nonce = keys.get("DeviceAttestationNonce").and_then(Value::as_data);
+                    Outcome::Done(self.device_information(queries, nonce)?)
+                }
                 None => Outcome::Malformed,
             },
             "RemoveProfile" => match keys.text("Identifier") {
@@ -170,7 +188,10 @@ impl Device {
                 None => Outcome::Malformed,
             },
             "ProfileList" => Outcome::Done(profile_list(&self.channel(channel)?.profiles)),
-            "CertificateList" => Outcome::Done(self.certificate_list()?),
+            "CertificateList" => {
+                let managed_only = keys.get("ManagedOnly").and_then(Value::as_boolean).unwrap_or_default();
+                Outcome::Done(self.certificate_list(channel, managed_only)?)
+            }
             "SecurityInfo" => Outcome::Done(self.security_info()),
             "DeviceConfigured" if self.supervised && channel == ChannelId::DEVICE => {
                 self.awaiting = false;
@@ -187,16 +208,17 @@ impl Device {
             "ClearPasscode" if self.record.enrollment_id.is_none() && channel == ChannelId::DEVICE => {
                 self.clear_passcode(keys)
             }
-            other => Outcome::Refused(Refusal {
-                code: 12021,
-                domain: "MCMDMErrorDomain",
-                text: format!("«{other}» is not a valid request type."),
-            }),
+            other => {
+                let text = format!("«{other}» is not a valid request type.");
+                Outcome::Refused(Refusal::of(12021, "MCMDMErrorDomain", &text))
+            }
         })
     }
 
     /// Only what was asked, only what this device knows, and nothing that User Enrollment forbids.
-    fn device_information(&self, queries: &[Value]) -> Writer {
+    fn device_information(&mut self, queries: &[Value], nonce: Option<&[u8]>) -> Result<Writer> {
+        let asked = queries.iter().any(|query| query.as_str() == Some("DevicePropertiesAttestation"));
+        let attestation = if asked { self.attest_properties(nonce)? } else { None };
         let record = &self.record;
         let hardware = record.hardware;
         let family = hardware.family;
@@ -220,66 +242,21 @@ impl Device {
                 "IsSupervised" => found.boolean(query, self.supervised),
                 "AwaitingConfiguration" if !own => found.boolean(query, self.awaiting),
                 "IsMultiUser" if family == Family::IPad => found.boolean(query, self.multi_user),
+                "DevicePropertiesAttestation" => match &attestation {
+                    Some(chain) => found.raw(query, &data_array(chain)),
+                    None => found,
+                },
                 _ => found,
             };
         }
-        Writer::new().dict("QueryResponses", &found)
-    }
-
-    fn install_profile(&mut self, channel: ChannelId, bytes: &[u8]) -> Result<Outcome> {
-        let situation = self.record.situation(self.channel(channel)?.user.is_some());
-        let profile = match profile::check(bytes, &situation) {
-            Ok(profile) => profile,
-            Err(refusal) => return Ok(Outcome::Refused(refusal)),
-        };
-        let acme = profile.acme.clone();
-        let profiles = &mut self.channel_mut(channel)?.profiles;
-        profiles.retain(|old| old.identifier != profile.identifier);
-        profiles.push(profile);
-        Ok(Outcome::Installed(acme))
+        Ok(Writer::new().dict("QueryResponses", &found))
     }
 
     fn clear_passcode(&self, keys: &Value) -> Outcome {
         match keys.get("UnlockToken").and_then(Value::as_data) {
             Some(token) if token == self.unlock_token => Outcome::Done(Writer::new()),
-            _ => Outcome::Refused(Refusal {
-                code: 12004,
-                domain: "MCMDMErrorDomain",
-                text: "The unlock token is not this device's.".into(),
-            }),
+            _ => Outcome::Refused(Refusal::of(12004, "MCMDMErrorDomain", "The unlock token is not this device's.")),
         }
-    }
-
-    fn remove_profile(&mut self, channel: ChannelId, identifier: &str) -> Result<Outcome> {
-        let profiles = &mut self.channel_mut(channel)?.profiles;
-        let before = profiles.len();
-        profiles.retain(|profile| profile.identifier != identifier);
-        if profiles.len() < before {
-            return Ok(Outcome::Done(Writer::new()));
-        }
-        Ok(Outcome::Refused(Refusal {
-            code: 12075,
-            domain: "MCMDMErrorDomain",
-            text: format!("The profile «{identifier}» is not installed."),
-        }))
-    }
-
-    fn certificate_list(&self) -> Result<Writer> {
-        let mut list = Vec::new();
-        let mut add = |der: &[u8], identity: bool| -> Result<()> {
-            let certificate = openssl::x509::X509::from_der(der)?;
-            let name = certificate.subject_name().entries_by_nid(openssl::nid::Nid::COMMONNAME).next();
-            let name = name.and_then(|entry| entry.data().to_string().ok()).unwrap_or_default();
-            list.push(Writer::new().string("CommonName", &name).boolean("IsIdentity", identity).data("Data", der));
-            Ok(())
-        };
-        if let Some(enrolled) = &self.enrolled {
-            add(&enrolled.identity.certificate.to_der()?, true)?;
-            for anchor in &enrolled.anchors {
-                add(anchor, false)?;
-            }
-        }
-        Ok(Writer::new().dicts("CertificateList", &list))
     }
 
     fn security_info(&self) -> Writer {
@@ -314,22 +291,23 @@ fn profile_list(profiles: &[Profile]) -> Writer {
                         .integer("PayloadVersion", 1)
                 })
                 .collect();
-            let signers: String =
-                profile.signer_certificates.iter().map(|der| data_element(der)).collect::<Vec<_>>().concat();
             Writer::new()
                 .string("PayloadIdentifier", &profile.identifier)
                 .string("PayloadUUID", &profile.uuid)
                 .integer("PayloadVersion", 1)
                 .maybe("PayloadDisplayName", profile.display_name.as_deref())
                 .boolean("IsManaged", true)
-                .raw("SignerCertificates", &format!("<array>{signers}</array>"))
+                .raw("SignerCertificates", &data_array(&profile.signer_certificates))
                 .dicts("PayloadContent", &payloads)
         })
         .collect();
     Writer::new().dicts("ProfileList", &list)
 }
 
-fn data_element(der: &[u8]) -> String {
+/// An `<array>` of `<data>`.
+fn data_array(items: &[Vec<u8>]) -> String {
     use base64::Engine as _;
-    format!("<data>{}</data>", escape(&base64::engine::general_purpose::STANDARD.encode(der)))
+    let encode = |item: &Vec<u8>| escape(&base64::engine::general_purpose::STANDARD.encode(item));
+    let items: Vec<String> = items.iter().map(|item| format!("<data>{}</data>", encode(item))).collect();
+    format!("<array>{}</array>", items.concat())
 }

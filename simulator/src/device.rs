@@ -15,15 +15,15 @@ use crate::commands::{Answered, Status};
 use crate::error::{Error, Result};
 use crate::hardware::{Family, Hardware};
 use crate::http::{Client, Trust};
-use crate::identity::Source;
+use crate::installed::Installed;
 use crate::machine_info::{DeviceCa, Tampering};
 use crate::plist::{self, Value, Writer};
-use crate::profile::{Mdm, Profile};
+use crate::profile::Profile;
 pub use crate::record::{Record, User};
 pub use crate::renewal::Renewal;
-use crate::signature::Identity;
 
 mod enrolling;
+mod glance;
 mod transport;
 
 pub(crate) use enrolling::Enrolled;
@@ -57,6 +57,13 @@ pub struct Behaviour {
     pub renewal: Renewal,
     /// The report that the update succeeded is still sent with the old identity, before the device says anything else.
     pub acknowledges_first: bool,
+    /// ACME payloads of ordinary profiles are carried out, as devices do. Else they are only checked and acknowledged, and
+    /// there is no certificate.
+    pub runs_acme: bool,
+    /// What is wrong with its attestations.
+    pub attestation_fault: attestation::Fault,
+    /// What time it is for the device, seconds since 1970; none: the system's clock.
+    pub time: Option<i64>,
 }
 
 /// A channel of a device: the device itself (0) or one of its users.
@@ -71,6 +78,8 @@ impl ChannelId {
 pub(crate) struct Channel {
     pub(crate) user: Option<User>,
     pub(crate) profiles: Vec<Profile>,
+    /// What the ACME payloads of those profiles brought.
+    pub(crate) identities: Vec<Installed>,
     token: Vec<u8>,
     magic: String,
     /// `AuthToken`, which UserAuthenticate gave.
@@ -90,6 +99,7 @@ impl Channel {
         Ok(Self {
             user,
             profiles: Vec::new(),
+            identities: Vec::new(),
             token,
             magic,
             auth_token: None,
@@ -118,12 +128,15 @@ pub struct Device {
     pub behaviour: Behaviour,
     /// What is wrong with the MachineInfo that it sends, for tests.
     pub machine_info: Tampering,
+    /// Certificates that are on it for other reasons than MDM, DER.
+    pub unmanaged: Vec<Vec<u8>>,
     pub(crate) channels: Vec<Channel>,
     pub(crate) history: Vec<Answered>,
     pub(crate) finished: BTreeSet<String>,
     pub(crate) ready_key: Option<PKey<Private>>,
     pub(crate) device_ca: Option<DeviceCa>,
     pub(crate) attestation: Option<attestation::Authority>,
+    pub(crate) kept_attestation: Option<attestation::DeviceAttestation>,
     /// Somebody signed in for this enrollment: it is account-driven.
     pub(crate) signed_in: Option<Arc<Mutex<SignedIn>>>,
     /// Setup Assistant waits for DeviceConfigured.
@@ -152,12 +165,14 @@ impl Device {
             record,
             behaviour,
             machine_info: Tampering::None,
+            unmanaged: Vec::new(),
             channels: Vec::new(),
             history: Vec::new(),
             finished: BTreeSet::new(),
             ready_key: None,
             device_ca: None,
             attestation: None,
+            kept_attestation: None,
             signed_in: None,
             awaiting: false,
             users_wait: false,
@@ -289,71 +304,12 @@ impl Device {
                 return Ok(session);
             }
             let command = plist::parse(&answer.body)?;
-            let (report, answered) = if Self::updates_enrollment(channel, &command) {
-                self.update_enrollment(channel, &command).await?
-            } else {
-                self.perform(channel, &command)?
-            };
+            let (report, answered) = self.answer(channel, &command).await?;
             self.history.push(answered.clone());
             session.answered.push(answered);
             body = report;
         }
         Err(Error::Protocol("the server never ends the session".into()))
-    }
-
-    /// The channel that a push with this token and PushMagic wakes. One with an old magic wakes nobody.
-    pub fn woken_by(&self, token: &[u8], magic: &str) -> Option<ChannelId> {
-        self.channels.iter().position(|channel| channel.token == token && channel.magic == magic).map(ChannelId)
-    }
-
-    /// Whether a channel may poll without a push: its last status was `NotNow`.
-    pub fn polls_by_itself(&self, channel: ChannelId) -> bool {
-        self.channels.get(channel.0).is_some_and(|channel| channel.last == Some(Status::NotNow))
-    }
-
-    /// The push token of a channel, for stand-ins of APNs.
-    pub fn token(&self, channel: ChannelId) -> Option<&[u8]> {
-        self.channels.get(channel.0).map(|channel| channel.token.as_slice())
-    }
-
-    /// All commands that were answered so far.
-    pub fn history(&self) -> &[Answered] {
-        &self.history
-    }
-
-    /// The profiles of a channel, the enrollment profile first.
-    pub fn profiles(&self, channel: ChannelId) -> &[Profile] {
-        self.channels.get(channel.0).map(|channel| channel.profiles.as_slice()).unwrap_or_default()
-    }
-
-    /// The identity that it speaks with.
-    pub fn identity(&self) -> Option<&Identity> {
-        self.enrolled.as_ref().map(|enrolled| &enrolled.identity)
-    }
-
-    /// Where that identity came from.
-    pub fn identity_source(&self) -> Option<Source> {
-        self.enrolled.as_ref().map(|enrolled| enrolled.source)
-    }
-
-    /// The MDM payload that is followed.
-    pub fn mdm(&self) -> Result<&Mdm> {
-        self.enrolled.as_ref().map(|enrolled| &enrolled.mdm).ok_or_else(not_enrolled)
-    }
-
-    /// Whether it is enrolled.
-    pub fn is_enrolled(&self) -> bool {
-        self.enrolled.is_some()
-    }
-
-    /// Whether Setup Assistant waits for DeviceConfigured.
-    pub fn is_awaiting_configuration(&self) -> bool {
-        self.awaiting
-    }
-
-    /// Whether the login of this user waits for UserConfigured.
-    pub fn user_awaits_configuration(&self, channel: ChannelId) -> bool {
-        self.channel(channel).is_ok_and(|channel| channel.awaiting)
     }
 
     pub(crate) fn channel(&self, channel: ChannelId) -> Result<&Channel> {

@@ -1,10 +1,10 @@
 //! The identity payload of an enrollment profile, and how the device gets what it names.
 
-use crate::acme_client;
+use crate::acme;
+use crate::acme_client::{self, Attesting};
 use crate::attestation::Facts;
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::hardware::Attestation;
 use crate::http::Client;
 use crate::scep::{self, Strength};
 use crate::signature::Identity;
@@ -55,19 +55,26 @@ impl Device {
                 Ok((scep::enroll(client, &request, Strength::Today).await?, Source::Scep))
             }
             IdentityPayload::Acme(request) => {
-                let attests =
-                    request.acme.attest == Some(true) && self.record.hardware.attestation == Attestation::Supported;
-                let facts = Facts::of(&self.record);
-                let attesting = match &self.attestation {
-                    Some(authority) if attests => Some((authority, &facts)),
-                    None if attests => {
-                        return Err(Error::Options("Attest, but nobody attests for this device: attested_by".into()));
-                    }
-                    _ => None,
-                };
-                let identity = acme_client::enroll(client, request, attesting).await?;
-                Ok((identity, Source::Acme { hardware_bound: request.acme.hardware_bound, attested: attests }))
+                let (identity, attested) = self.run_acme(client, request).await?;
+                Ok((identity, Source::Acme { hardware_bound: request.acme.hardware_bound, attested }))
             }
         }
+    }
+
+    /// Gets a certificate by ACME; true where the key is attested.
+    pub(crate) async fn run_acme(&self, client: &Client, request: &acme_client::Request) -> Result<(Identity, bool)> {
+        let attests = acme::honoured(&request.acme, &self.record.situation(false)).attested;
+        let attesting = match &self.attestation {
+            Some(authority) if attests => Some(Attesting {
+                authority,
+                facts: Facts::of(&self.record),
+                fault: self.behaviour.attestation_fault.clone(),
+            }),
+            None if attests => {
+                return Err(Error::Options("Attest, but nobody attests for this device: attested_by".into()));
+            }
+            _ => None,
+        };
+        acme_client::enroll(client, request, attesting.as_ref()).await
     }
 }

@@ -71,8 +71,8 @@ impl Prepared {
     }
 
     /// Signs the report to a command that will be queued, given as the property list that the server will send.
-    pub fn expect(&mut self, command: &[u8]) -> Result<()> {
-        let (report, answered) = self.device.perform(ChannelId::DEVICE, &plist::parse(command)?)?;
+    pub async fn expect(&mut self, command: &[u8]) -> Result<()> {
+        let (report, answered) = self.device.answer(ChannelId::DEVICE, &plist::parse(command)?).await?;
         let request = self.request(CONNECT, &report)?;
         self.reports.insert(answered.command_uuid, request);
         Ok(())

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::hardware::{Attestation, Family, Hardware, Version};
 use crate::identity::IdentityPayload;
 use crate::plist::{self, Value};
-use crate::{acme_client, scep, signature};
+use crate::{acme_client, companion, scep, signature};
 
 /// Where a profile is to be installed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,12 +52,30 @@ pub struct Refusal {
     pub domain: &'static str,
     /// `LocalizedDescription`.
     pub text: String,
+    /// What was behind it: the next item of the chain.
+    pub cause: Option<Box<Refusal>>,
 }
 
 impl Refusal {
     /// A refusal of a profile.
     pub fn new(code: i64, text: &str) -> Self {
-        Self { code, domain: "MCInstallationErrorDomain", text: text.to_owned() }
+        Self::of(code, "MCInstallationErrorDomain", text)
+    }
+
+    /// A refusal of any domain.
+    pub fn of(code: i64, domain: &'static str, text: &str) -> Self {
+        Self { code, domain, text: text.to_owned(), cause: None }
+    }
+
+    /// The same with what was behind it.
+    #[must_use]
+    pub fn because(self, cause: Self) -> Self {
+        Self { cause: Some(Box::new(cause)), ..self }
+    }
+
+    /// The whole chain, this one first.
+    pub fn chain(&self) -> Vec<&Self> {
+        std::iter::successors(Some(self), |refusal| refusal.cause.as_deref()).collect()
     }
 }
 
@@ -89,6 +107,8 @@ pub struct Profile {
     pub acme: Vec<Acme>,
     /// Certificates of the signer and its chain, DER; empty for an unsigned profile.
     pub signer_certificates: Vec<Vec<u8>>,
+    /// What its certificate payloads bring, DER.
+    pub certificates: Vec<Vec<u8>>,
 }
 
 /// Opens, reads and checks what `InstallProfile` brought.
@@ -105,6 +125,7 @@ pub fn check(bytes: &[u8], device: &Situation) -> std::result::Result<Profile, R
             _ => {}
         }
     }
+    profile.certificates = companion::check(&profile)?;
     Ok(profile)
 }
 
@@ -149,6 +170,7 @@ fn read(value: &Value) -> std::result::Result<Profile, Refusal> {
         payloads,
         acme: Vec::new(),
         signer_certificates: Vec::new(),
+        certificates: Vec::new(),
     })
 }
 
@@ -243,8 +265,8 @@ pub fn read_enrollment(bytes: &[u8], device: &Situation) -> Result<EnrollmentPro
         "com.apple.security.scep" => IdentityPayload::Scep(scep_payload(&identity.keys)?),
         acme::PAYLOAD_TYPE => {
             let acme = acme::check(&identity.keys, device).map_err(|refusal| Error::Profile(refusal.text))?;
-            let subject = subject(&identity.keys).ok_or_else(|| wrong("com.apple.security.acme: Subject"))?;
-            IdentityPayload::Acme(acme_client::Request { acme, subject })
+            let request = acme_client::Request::read(&identity.keys, acme);
+            IdentityPayload::Acme(request.ok_or_else(|| wrong("com.apple.security.acme: Subject"))?)
         }
         other => return Err(wrong(&format!("this device follows no identity of type {other}"))),
     };
@@ -281,7 +303,7 @@ pub(crate) fn is_enrollment(bytes: &[u8]) -> bool {
 }
 
 /// `Subject` of a SCEP or ACME payload; `None` where it is malformed.
-fn subject(keys: &Value) -> Option<Vec<Vec<(String, String)>>> {
+pub(crate) fn subject(keys: &Value) -> Option<Vec<Vec<(String, String)>>> {
     let pair = |pair: &Value| match pair.as_array()? {
         [kind, value] => Some((kind.as_str()?.to_owned(), value.as_str()?.to_owned())),
         _ => None,

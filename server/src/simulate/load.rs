@@ -122,7 +122,7 @@ impl Bench {
         let settings = Settings { plain: !self.args.tls, ..self.settings(trust, Some(server.id())) };
 
         let mut prepared = prepare(&vec![link; self.devices], &settings).await?;
-        let commands = commands(&mut prepared, self.args.clients.len())?;
+        let commands = commands(&mut prepared, self.args.clients.len()).await?;
         let prepared = Arc::new(prepared);
         self.show(load::enroll(&prepared, &settings).await);
         self.idle(&prepared, &settings).await;
@@ -204,12 +204,12 @@ async fn prepare(links: &[String], settings: &Settings) -> Result<Vec<Prepared>>
 }
 
 /// Commands with known ids, one set for each run of *drain*; every device signs its reports to all of them.
-fn commands(prepared: &mut [Prepared], runs: usize) -> Result<Vec<Vec<Vec<u8>>>> {
+async fn commands(prepared: &mut [Prepared], runs: usize) -> Result<Vec<Vec<Vec<u8>>>> {
     let sets: Vec<Vec<Vec<u8>>> =
         (0..runs).map(|set| (0..COMMANDS).map(|number| command(set, number)).collect()).collect();
     for device in prepared {
         for command in sets.iter().flatten() {
-            device.expect(command)?;
+            device.expect(command).await?;
         }
     }
     Ok(sets)

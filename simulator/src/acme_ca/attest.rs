@@ -17,6 +17,12 @@ use crate::attestation::{FRESHNESS, SERIAL_NUMBER, Statement, UDID, extension};
 pub(super) struct Checked {
     /// The attested key (SubjectPublicKeyInfo, DER); `None` where nothing is attested.
     pub(super) key: Option<Vec<u8>>,
+    /// The serial number that the attestation names.
+    pub(super) serial_number: Option<String>,
+    /// The attestation object, CBOR.
+    pub(super) object: Vec<u8>,
+    /// The token of the challenge.
+    pub(super) token: String,
 }
 
 /// Checks the payload `{"attObj": …}` for an order of this identifier whose challenge has this token.
@@ -26,7 +32,9 @@ pub(super) fn check(settings: &Settings, payload: &Value, identifier: &str, toke
     let object = URL_SAFE_NO_PAD.decode(object).map_err(|_| refused("attObj is base64url"))?;
     let statement = Statement::decode(&object).map_err(|error| refused(&error.to_string()))?;
     let leaf = match (statement.format.as_str(), statement.x5c.split_first()) {
-        ("none", None) if settings.accept_unattested => return Ok(Checked { key: None }),
+        ("none", None) if settings.accept_unattested => {
+            return Ok(Checked { key: None, serial_number: None, object, token: token.to_owned() });
+        }
         ("none", None) => return Err(refused("an attestation is required")),
         ("apple", Some((leaf, others))) => {
             if !chains(settings, leaf, others).unwrap_or(false) {
@@ -48,7 +56,8 @@ pub(super) fn check(settings: &Settings, payload: &Value, identifier: &str, toke
         }
     }
     let key = X509::from_der(leaf)?.public_key()?.public_key_to_der()?;
-    Ok(Checked { key: Some(key) })
+    let serial_number = value(SERIAL_NUMBER).and_then(|serial| String::from_utf8(serial).ok());
+    Ok(Checked { key: Some(key), serial_number, object, token: token.to_owned() })
 }
 
 fn chains(settings: &Settings, leaf: &[u8], others: &[Vec<u8>]) -> Result<bool, openssl::error::ErrorStack> {

@@ -21,6 +21,7 @@ use x509_cert::ext::pkix::name::{GeneralName, OtherName};
 
 use super::attest::Checked;
 use super::{Problem, Settings};
+use crate::acme_client::asked_names;
 use crate::error::{Error, Result};
 
 /// id-on-permanentIdentifier (RFC 4043).
@@ -67,35 +68,13 @@ impl Issuer {
         Ok(self.certificate.to_der()?)
     }
 
-    /// Issues for the payload `{"csr": …}` of a finalize request.
-    pub(super) fn issue(
+    pub(super) fn build(
         &self,
         settings: &Settings,
-        payload: &Value,
+        csr: &X509Req,
         identifier: &str,
-        checked: &Checked,
-    ) -> std::result::Result<X509, Problem> {
-        let refused = |why: &str| Problem::new(StatusCode::BAD_REQUEST, "badCSR", why);
-        let csr = payload.get("csr").and_then(Value::as_str).and_then(|csr| URL_SAFE_NO_PAD.decode(csr).ok());
-        let csr = csr.and_then(|csr| X509Req::from_der(&csr).ok()).ok_or_else(|| refused("no certificate request"))?;
-        let key = csr.public_key()?;
-        if !csr.verify(&key)? {
-            return Err(refused("the request's signature does not hold"));
-        }
-        if checked.key.as_ref().is_some_and(|attested| key.public_key_to_der().ok().as_ref() != Some(attested)) {
-            return Err(refused("the request is for another key than the attested one"));
-        }
-        let names = csr.subject_name().entries_by_nid(Nid::COMMONNAME);
-        let mut names = names.map(|name| name.data().to_string().unwrap_or_default());
-        if settings.common_name_is_identifier && !names.all(|name| name.is_empty() || name == identifier) {
-            return Err(refused("the common name is neither empty nor the identifier"));
-        }
-        self.build(settings, &csr, identifier).map_err(Problem::from)
-    }
-
-    fn build(&self, settings: &Settings, csr: &X509Req, identifier: &str) -> Result<X509> {
-        let now = time::OffsetDateTime::now_utc().unix_timestamp();
-        let (from, to) = settings.validity.unwrap_or((now - 60, now + 90 * 86_400));
+        (from, to): (i64, i64),
+    ) -> Result<X509> {
         let mut builder = start(&*csr.public_key()?)?;
         builder.set_subject_name(csr.subject_name())?;
         builder.set_issuer_name(self.certificate.subject_name())?;
@@ -105,7 +84,11 @@ impl Issuer {
         builder.append_extension(ExtendedKeyUsage::new().client_auth().build()?)?;
         let value = PermanentIdentifier { identifier_value: Utf8StringRef::new(identifier)? };
         let name = OtherName { type_id: PERMANENT_IDENTIFIER, value: Any::encode_from(&value)? };
-        let names = SubjectAltName(vec![GeneralName::OtherName(name)]).to_der()?;
+        let mut names = vec![GeneralName::OtherName(name)];
+        if settings.copies_names {
+            names.extend(asked_names(&csr.to_der()?)?);
+        }
+        let names = SubjectAltName(names).to_der()?;
         let (oid, names) = (Asn1Object::from_str(SUBJECT_ALT_NAME)?, Asn1OctetString::new_from_bytes(&names)?);
         builder.append_extension(X509Extension::new_from_der(&oid, false, &names)?)?;
         let above =
@@ -114,6 +97,39 @@ impl Issuer {
         builder.sign(&self.key, MessageDigest::sha256())?;
         Ok(builder.build())
     }
+}
+
+/// The request in the payload `{"csr": …}` of a finalize request; its signature holds.
+pub(super) fn read(payload: &Value) -> std::result::Result<X509Req, Problem> {
+    let csr = payload.get("csr").and_then(Value::as_str).and_then(|csr| URL_SAFE_NO_PAD.decode(csr).ok());
+    let csr = csr.and_then(|csr| X509Req::from_der(&csr).ok()).ok_or_else(|| refused("no certificate request"))?;
+    if !csr.verify(&*csr.public_key()?)? {
+        return Err(refused("the request's signature does not hold"));
+    }
+    Ok(csr)
+}
+
+/// The attested key, and the rule of the common name.
+pub(super) fn check(
+    settings: &Settings,
+    csr: &X509Req,
+    identifier: &str,
+    checked: &Checked,
+) -> std::result::Result<(), Problem> {
+    let key = csr.public_key()?.public_key_to_der()?;
+    if checked.key.as_ref().is_some_and(|attested| *attested != key) {
+        return Err(refused("the request is for another key than the attested one"));
+    }
+    let names = csr.subject_name().entries_by_nid(Nid::COMMONNAME);
+    let mut names = names.map(|name| name.data().to_string().unwrap_or_default());
+    if settings.common_name_is_identifier && !names.all(|name| name.is_empty() || name == identifier) {
+        return Err(refused("the common name is neither empty nor the identifier"));
+    }
+    Ok(())
+}
+
+fn refused(why: &str) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "badCSR", why)
 }
 
 fn start<T: openssl::pkey::HasPublic>(key: &openssl::pkey::PKeyRef<T>) -> Result<X509Builder> {

@@ -8,6 +8,7 @@ fn status(order: &Order) -> (&'static str, &'static str) {
     match order.progress {
         Progress::Pending => ("pending", "pending"),
         Progress::Ready(_) => ("ready", "valid"),
+        Progress::Processing => ("processing", "valid"),
         Progress::Valid { .. } => ("valid", "valid"),
         Progress::Invalid(_) => ("invalid", "invalid"),
     }

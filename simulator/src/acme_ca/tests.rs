@@ -1,7 +1,7 @@
 use super::*;
 use crate::acme::Acme;
-use crate::acme_client;
-use crate::attestation::{self, Facts};
+use crate::acme_client::{self, Attesting};
+use crate::attestation::{self, Facts, Fault};
 use crate::http::{Client, Trust};
 use crate::record::Record;
 
@@ -36,12 +36,23 @@ impl World {
                 allow_all_apps_access: None,
             },
             subject: vec![vec![("CN".into(), common_name.into())]],
+            wishes: acme_client::Wishes::default(),
         }
     }
 
     async fn enroll(&self, identifier: &str, common_name: &str) -> Result<crate::signature::Identity> {
-        let attesting = Some((&self.attesting, &self.facts));
-        acme_client::enroll(&self.client, &self.request(identifier, common_name), attesting).await
+        self.enroll_with(identifier, common_name, Fault::None).await
+    }
+
+    async fn enroll_with(
+        &self,
+        identifier: &str,
+        common_name: &str,
+        fault: Fault,
+    ) -> Result<crate::signature::Identity> {
+        let attesting = Attesting { authority: &self.attesting, facts: self.facts.clone(), fault };
+        let request = self.request(identifier, common_name);
+        Ok(acme_client::enroll(&self.client, &request, Some(&attesting)).await?.0)
     }
 
     fn serial(&self) -> String {
@@ -55,7 +66,15 @@ async fn an_attested_device_gets_a_certificate_that_names_it() {
     let serial = world.serial();
     let identity = world.enroll(&serial, &serial).await.unwrap();
     let der = identity.certificate.to_der().unwrap();
-    assert_eq!(world.ca.issued(), [Issued { identifier: serial.clone(), attested: true, certificate: der.clone() }]);
+    assert_eq!(
+        world.ca.issued(),
+        [Issued {
+            identifier: serial.clone(),
+            attested: true,
+            serial_number: Some(serial.clone()),
+            certificate: der.clone()
+        }]
+    );
     let issuer = openssl::x509::X509::from_der(&world.ca.issuer_der().unwrap()).unwrap();
     assert!(identity.certificate.verify(&issuer.public_key().unwrap()).unwrap());
     // SEQUENCE { otherName [0] { OID, [0] { SEQUENCE { UTF8String } } } }
@@ -80,8 +99,7 @@ async fn what_step_ca_refuses_is_refused() {
     let error = acme_client::enroll(&world.client, &request, None).await.unwrap_err().to_string();
     assert!(error.contains("attestation is required"), "{error}");
     let foreign = attestation::Authority::new().unwrap();
-    let attesting = Some((&foreign, &world.facts));
-    let error = acme_client::enroll(&world.client, &request, attesting).await.unwrap_err().to_string();
+    let error = world.enroll_with(&serial, &serial, Fault::ForeignRoot(foreign)).await.unwrap_err().to_string();
     assert!(error.contains("nobody who is trusted"), "{error}");
     assert!(world.ca.issued().is_empty());
     assert_eq!(world.ca.refusals().len(), 4);
@@ -97,6 +115,118 @@ async fn a_lenient_authority_takes_random_identifiers_and_devices_without_attest
     acme_client::enroll(&world.client, &request, None).await.unwrap();
     let attested: Vec<bool> = world.ca.issued().iter().map(|issued| issued.attested).collect();
     assert_eq!(attested, [true, false]);
+}
+
+#[tokio::test]
+async fn every_fault_of_a_device_is_refused_by_name() {
+    let world = World::new(|settings| settings).await;
+    let serial = world.serial();
+    let other = Record::new(crate::hardware::find("iPhone17,2").unwrap(), "18.1", "22B83", "other").unwrap();
+    let foreign = attestation::Authority::new().unwrap();
+    for (fault, why) in [
+        (Fault::WrongNonce, "not for this challenge"),
+        (Fault::Without(attestation::FRESHNESS), "not for this challenge"),
+        (Fault::Blank(attestation::FRESHNESS), "not for this challenge"),
+        (Fault::OtherDevice(Facts::of(&other)), "neither serial number"),
+        (Fault::Without(attestation::SERIAL_NUMBER), "neither serial number"),
+        (Fault::Blank(attestation::SERIAL_NUMBER), "neither serial number"),
+        (Fault::ForeignRoot(foreign), "nobody who is trusted"),
+        (Fault::Silent, "attestation is required"),
+    ] {
+        let text = format!("{fault:?}");
+        let error = world.enroll_with(&serial, "", fault).await.unwrap_err().to_string();
+        assert!(error.contains(why), "{text}: {error}");
+    }
+    assert!(world.ca.issued().is_empty());
+}
+
+#[tokio::test]
+async fn faults_of_the_authority_are_felt_and_pass() {
+    let world = World::new(|settings| settings).await;
+    let serial = world.serial();
+    world.ca.set_faults(Faults { orders_expire: true, ..Faults::default() });
+    assert!(world.enroll(&serial, "").await.is_err());
+    world.ca.set_faults(Faults { delay: std::time::Duration::from_millis(20), ..Faults::default() });
+    let start = std::time::Instant::now();
+    world.enroll(&serial, "").await.unwrap();
+    assert!(start.elapsed() >= std::time::Duration::from_millis(160));
+    world.ca.set_faults(Faults::default());
+    world.ca.short_lived(&serial, 100, 50);
+    let short = world.enroll(&serial, "").await.unwrap();
+    let length = |identity: &crate::signature::Identity| {
+        identity.certificate.not_before().diff(identity.certificate.not_after()).unwrap()
+    };
+    assert_eq!((length(&short).days, length(&short).secs), (0, 150));
+    assert_eq!(length(&world.enroll(&serial, "").await.unwrap()).days, 90);
+    world.ca.set_validity(Some((0, 86_400)));
+    assert_eq!(length(&world.enroll(&serial, "").await.unwrap()).days, 1);
+}
+
+#[tokio::test]
+async fn names_are_copied_where_the_authority_does_that() {
+    let names = |identity: &crate::signature::Identity| {
+        let der = identity.certificate.to_der().unwrap();
+        attestation::extension(&der, "2.5.29.17").unwrap().unwrap()
+    };
+    for copies in [false, true] {
+        let world = World::new(|settings| Settings { copies_names: copies, ..settings }).await;
+        let mut request = world.request(&world.serial(), "");
+        request.wishes.names.push(("dNSName".into(), "copied.example".into()));
+        let attesting = Attesting { authority: &world.attesting, facts: world.facts.clone(), fault: Fault::None };
+        let (identity, attested) = acme_client::enroll(&world.client, &request, Some(&attesting)).await.unwrap();
+        assert!(attested);
+        assert_eq!(names(&identity).windows(14).any(|window| window == b"copied.example"), copies);
+    }
+}
+
+/// What the receiver of webhooks saw: the header with the id, whether the signature holds, the body.
+type Calls = Arc<Mutex<Vec<(String, bool, Value)>>>;
+
+#[tokio::test]
+async fn webhooks_are_called_as_step_ca_calls_them() {
+    let tls = Authority::new("Receiver").unwrap();
+    let calls: Calls = Arc::default();
+    let answering = Arc::clone(&calls);
+    let server = Server::start(&tls, move |request| {
+        let calls = Arc::clone(&answering);
+        async move {
+            let header = |name: &str| request.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+            let generic = header("x-assay-webhook-id");
+            let signature = header("x-assay-signature").or_else(|| header("x-smallstep-signature"));
+            let good = signature == webhook::sign("c2VjcmV0", request.body()).ok();
+            let id = generic.or_else(|| header("x-smallstep-webhook-id")).unwrap();
+            let body: Value = serde_json::from_slice(request.body()).unwrap();
+            let refuse = id == "refuse";
+            calls.lock().unwrap().push((id, good, body));
+            http::Response::builder().body(json!({ "allow": !refuse }).to_string().into_bytes()).unwrap()
+        }
+    })
+    .await
+    .unwrap();
+    let world = World::new(|settings| settings).await;
+    let serial = world.serial();
+    let trust = Trust::public().with_pem(tls.pem().unwrap().as_bytes()).unwrap();
+    let hook = |id: &str, kind| Webhook { id: id.into(), url: server.url("/hook"), secret: "c2VjcmV0".into(), kind };
+    let all = vec![hook("a", Kind::Authorizing), hook("e", Kind::Enriching), hook("g", Kind::Generic)];
+    world.ca.set_webhooks(all, &trust).unwrap();
+    let identity = world.enroll(&serial, "").await.unwrap();
+    let seen = std::mem::take(&mut *calls.lock().unwrap());
+    assert!(seen.iter().all(|(_, good, _)| *good));
+    let ids: Vec<&str> = seen.iter().map(|(id, ..)| id.as_str()).collect();
+    assert_eq!(ids, ["e", "a", "g", "g"]);
+    let key =
+        base64::Engine::encode(&base64::engine::general_purpose::STANDARD, identity.key.public_key_to_der().unwrap());
+    let text = |call: usize, pointer: &str| seen[call].2.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    assert_eq!(text(0, "/attestationData/permanentIdentifier"), serial);
+    assert_eq!(text(0, "/x509CertificateRequest/publicKey"), key);
+    assert_eq!(text(1, "/x509Certificate/publicKey"), key);
+    assert_eq!((text(2, "/event"), text(2, "/publicKey")), ("authorize", key.as_str()));
+    assert!(!text(2, "/attestation/object").is_empty());
+    assert_eq!(text(3, "/event"), "issued");
+    world.ca.set_webhooks(vec![hook("refuse", Kind::Enriching)], &trust).unwrap();
+    let error = world.enroll(&serial, "").await.unwrap_err().to_string();
+    assert!(error.contains("did not allow"), "{error}");
+    assert_eq!(world.ca.issued().len(), 1);
 }
 
 #[test]
@@ -116,7 +246,6 @@ fn a_stale_attestation_and_another_key_are_refused() {
     let check = |token: &str| attest::check(&settings, &object(token), &record.serial_number, "token");
     assert!(check("an older token").unwrap_err().detail.contains("not for this challenge"));
     let checked = check("token").unwrap();
-    let issuer = Issuer::new().unwrap();
     for (key, good) in [(&one, true), (&other, false)] {
         let request = acme_client::Request {
             acme: Acme {
@@ -130,9 +259,11 @@ fn a_stale_attestation_and_another_key_are_refused() {
                 allow_all_apps_access: None,
             },
             subject: Vec::new(),
+            wishes: acme_client::Wishes::default(),
         };
         let csr = acme_client::certificate_request(&request, key).unwrap();
         let csr = json!({ "csr": base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, csr) });
-        assert_eq!(issuer.issue(&settings, &csr, &record.serial_number, &checked).is_ok(), good);
+        let csr = issue::read(&csr).unwrap();
+        assert_eq!(issue::check(&settings, &csr, &record.serial_number, &checked).is_ok(), good);
     }
 }

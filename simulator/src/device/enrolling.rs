@@ -138,6 +138,8 @@ impl Device {
         self.supervised = false;
         self.multi_user = false;
         self.erasing = false;
+        self.kept_attestation = None;
+        self.unmanaged.clear();
         self.unlock_token = crate::escrow::unlock_token()?;
         Ok(())
     }

@@ -11,8 +11,10 @@ use crate::acme_ca::{AcmeCa, Settings};
 use crate::authority::Authority;
 use crate::browser::{PROFILE, Person};
 use crate::https::{Request, Response, Server};
+use crate::identity::Source;
 use crate::signature;
 
+mod installed;
 mod keeper;
 
 /// What the server has, and what it saw.
