@@ -4,8 +4,9 @@
 //! (`com.apple.security.root`). As with [`crate::acme`], what Apple's pages forbid is an error.
 
 use crate::acme;
+use crate::hardware::{Family, Version};
 use crate::plist::Value;
-use crate::profile::{Payload, Profile, Refusal};
+use crate::profile::{Payload, Profile, Refusal, Situation};
 
 /// EAP-TLS among `AcceptEAPTypes`.
 const EAP_TLS: i64 = 13;
@@ -17,13 +18,18 @@ const CERTIFICATES: [&str; 3] = ["com.apple.security.root", "com.apple.security.
 const IDENTITIES: [&str; 3] = [acme::PAYLOAD_TYPE, "com.apple.security.scep", "com.apple.security.pkcs12"];
 
 /// Checks all references of a profile, and what Wi-Fi and VPN demand; gives the certificates that it brings, DER.
-pub fn check(profile: &Profile) -> Result<Vec<Vec<u8>>, Refusal> {
+pub fn check(profile: &Profile, device: &Situation) -> Result<Vec<Vec<u8>>, Refusal> {
     let mut certificates = Vec::new();
     for payload in &profile.payloads {
         references(payload, &payload.keys, profile)?;
         match payload.kind.as_str() {
             "com.apple.wifi.managed" => wifi(payload)?,
-            "com.apple.vpn.managed" => vpn(payload)?,
+            "com.apple.vpn.managed" => {
+                if let Some(why) = no_vpn(device) {
+                    return Err(refuse(payload, "PayloadType", why));
+                }
+                vpn(payload)?;
+            }
             kind if CERTIFICATES.contains(&kind) => certificates.push(certificate(payload)?),
             _ => {}
         }
@@ -103,6 +109,16 @@ fn wifi(payload: &Payload) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Why the system takes no VPN payload.
+fn no_vpn(device: &Situation) -> Option<&'static str> {
+    match device.family {
+        _ if device.user_enrollment => Some("forbidden in User Enrollment"),
+        Family::Watch => Some("not known to watchOS"),
+        Family::AppleTv if device.os < Version::new(17, 0) => Some("known to tvOS from 17.0"),
+        _ => None,
+    }
+}
+
 fn vpn(payload: &Payload) -> Result<(), Refusal> {
     let keys = &payload.keys;
     let required = |dict: &Value, key: &str| match dict.text(key) {
@@ -140,7 +156,6 @@ mod tests {
     use super::*;
     use crate::hardware;
     use crate::plist::Writer;
-    use crate::profile::Situation;
 
     fn uuid(number: u8) -> String {
         format!("00000000-0000-4000-8000-0000000000{number:02}")
@@ -165,6 +180,10 @@ mod tests {
     }
 
     fn checked(companion: Writer) -> Result<Profile, Refusal> {
+        checked_on(companion, &Situation::new(hardware::find("iPhone17,2").unwrap(), "18.1"))
+    }
+
+    fn checked_on(companion: Writer, device: &Situation) -> Result<Profile, Refusal> {
         let root = crate::authority::Authority::new("Root").unwrap().pem().unwrap();
         let root = openssl::x509::X509::from_pem(root.as_bytes()).unwrap().to_der().unwrap();
         let root = payload("com.apple.security.root", 4).data("PayloadContent", &root);
@@ -175,8 +194,7 @@ mod tests {
             .string("PayloadUUID", &uuid(1))
             .dicts("PayloadContent", &[root, identity(), companion])
             .document();
-        let phone = Situation::new(hardware::find("iPhone17,2").unwrap(), "18.1");
-        crate::profile::check(&profile, &phone)
+        crate::profile::check(&profile, device)
     }
 
     fn wifi(uuid: Option<String>, eap: &str) -> Writer {
@@ -214,6 +232,21 @@ mod tests {
         checked(vpn(&[])).unwrap();
         let typed = [("CertificateType", "ECDSA256"), ("ServerCertificateIssuerCommonName", "Root")];
         checked(vpn(&typed)).unwrap();
+    }
+
+    #[test]
+    fn a_vpn_is_taken_only_where_there_is_one() {
+        let on = |product: &str, os: &str| Situation::new(hardware::find(product).unwrap(), os);
+        let own = Situation { user_enrollment: true, ..on("iPhone17,2", "18.1") };
+        for (device, taken) in [
+            (own, false),
+            (on("Watch7,3", "11.0"), false),
+            (on("AppleTV14,1", "16.6"), false),
+            (on("AppleTV14,1", "17.0"), true),
+        ] {
+            assert_eq!(checked_on(vpn(&[]), &device).is_ok(), taken, "{device:?}");
+            checked_on(wifi(Some(uuid(2)), "<integer>13</integer>"), &device).unwrap();
+        }
     }
 
     #[test]

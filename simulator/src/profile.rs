@@ -125,7 +125,7 @@ pub fn check(bytes: &[u8], device: &Situation) -> std::result::Result<Profile, R
             _ => {}
         }
     }
-    profile.certificates = companion::check(&profile)?;
+    profile.certificates = companion::check(&profile, device)?;
     Ok(profile)
 }
 
