@@ -250,7 +250,7 @@ async fn hand_out(
         Rendering::Unlock => unlock::render(door, tx, &target, parameters).await?,
         Rendering::Facts => Ok(policy::render_facts(tx, &door.policy, &target, &picked.uuid, now).await?),
         Rendering::Acme | Rendering::Plain => {
-            match policy::render(tx, &door.policy, &target, &picked.uuid, parameters, now).await? {
+            match policy::render(tx, &door.policy, &target, &picked.uuid, before.as_deref(), now).await? {
                 policy::Rendered::Body(body) => Ok(body),
                 policy::Rendered::Refused { why } => Err(why),
             }

@@ -36,8 +36,9 @@ pub enum Content {
         rendering: Rendering,
         /// The parameters.
         parameters: Vec<u8>,
-        /// What an earlier delivery was rendered to. An enrollment profile holds a permission that ends, so that whoever renders
-        /// it decides whether these bytes are still good; everything else comes again as it was ([`Content::Ready`]).
+        /// What an earlier delivery was rendered to. A profile with a permission for a certificate in it, one of an enrollment
+        /// or of an ACME policy, is good for a time only, so that whoever renders it decides whether these bytes still are;
+        /// everything else comes again as it was ([`Content::Ready`]).
         before: Option<Vec<u8>>,
     },
 }
@@ -122,7 +123,7 @@ async fn hand_out(
         None => None,
     };
     let content_now = match (before, rendering) {
-        (Some(bytes), Rendering::Plain | Rendering::Acme) => Content::Ready(bytes),
+        (Some(bytes), Rendering::Plain | Rendering::Facts) => Content::Ready(bytes),
         (None, Rendering::Plain) => Content::Ready(open(&body_context(&uuid), &content.body_sealed)?),
         (before, rendering) => {
             Content::Render { rendering, parameters: open(&body_context(&uuid), &content.body_sealed)?, before }

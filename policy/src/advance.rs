@@ -1,24 +1,24 @@
-//! Moving one assignment on: load its rows, decide, write what follows.
+//! Moving assignments on: read what decides, decide, collect what follows, write it. One assignment of a device that is on the line
+//! and a batch of the reconcile loop go the same way.
 
 use std::time::Duration;
 
-use mdm_core::command::{Command, DeviceInformation, RemoveProfile, device_information};
-use mdm_core::enrollment::EnrollmentState;
-use mdm_core::ids::{AssignmentId, CommandUuid, PolicyId};
+use mdm_core::enrollment::Channel;
+use mdm_core::ids::{AssignmentId, AttemptId, AuthorityId, CommandUuid, PolicyId};
 use mdm_core::time::Timestamp;
-use serde::{Deserialize, Serialize};
+use store::Tx;
 use store::assignments::{self, Assignment};
+use store::attempts::NewAttempt;
 use store::enrollments::Enrollment;
-use store::events::NewEvent;
-use store::{Tx, Wake};
 
-use crate::acme::AcmePolicy;
-use crate::decide::{Action, FACTS_MAX_AGE, MAX_ATTEMPTS, Situation, State, back_off, decide};
-use crate::decision::{Decision, Note, Target, decision};
+use crate::Context;
+use crate::case::{Book, Case, NOT_YET};
+use crate::decide::{Action, FACTS_MAX_AGE, MAX_ATTEMPTS, Purpose, State, back_off, decide};
+use crate::decision::{Decision, Note};
 use crate::error::{Result, corrupt};
 use crate::reason::ReasonCode;
-use crate::target;
-use crate::{CREATED_BY, Context};
+use crate::renew::next_renewal_try;
+use crate::writes::{Batch, Event, FACTS, PROOF, Writes};
 
 /// Whether the device is on the line and fetches what is enqueued now in the same session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,339 +29,265 @@ pub(crate) enum Presence {
     Away,
 }
 
-/// How long a connected device has to fetch what was enqueued, before it is woken for it.
-const SAFETY_NET: Duration = Duration::from_mins(2);
-
 /// How long a command is waited for before the reconcile loop looks whether it is still there.
 const LOOK_AGAIN: Duration = Duration::from_hours(24);
 
 /// How long an assignment that cannot be decided is left alone.
-pub(crate) const PUT_ASIDE: Duration = Duration::from_mins(10);
+const PUT_ASIDE: Duration = Duration::from_mins(10);
 
-/// The parameters of an `InstallProfile` that is rendered when it is handed out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Params {
-    pub(crate) assignment: AssignmentId,
-    pub(crate) revision: i64,
+/// Moves every assignment of an enrollment on. The lock on the enrollment is held.
+pub(crate) async fn advance_enrollment(
+    tx: &mut Tx,
+    ctx: &Context,
+    enrollment: &Enrollment,
+    presence: Presence,
+    now: Timestamp,
+) -> Result<()> {
+    let all = assignments::of_enrollment(tx, enrollment.id).await?;
+    advance_all(tx, ctx, all, presence, now).await
 }
 
-/// Everything that decides about one assignment.
-pub(crate) struct Case {
-    pub(crate) policy: store::policies::Policy,
-    pub(crate) acme: AcmePolicy,
-    pub(crate) situation: Situation,
-    pub(crate) decision: Decision,
-    pub(crate) payload: Option<mdm_core::profile::acme::AcmePayload>,
-}
-
-impl Case {
-    pub(crate) async fn load(tx: &mut Tx, enrollment: &Enrollment, a: &Assignment, now: Timestamp) -> Result<Self> {
-        let policy =
-            store::policies::get(tx, PolicyId(a.policy_id)).await?.ok_or_else(|| corrupt("assignment.policy_id"))?;
-        let acme = AcmePolicy::from_json(&policy.body).map_err(|_| corrupt("acme_policy_revision.body"))?;
-        let device = enrollment.parent.unwrap_or(enrollment.id);
-        let wanted = policy.deleted_at.is_none()
-            && matches!(enrollment.state, EnrollmentState::Enrolled { .. })
-            && acme.document().channel.includes(enrollment.channel)
-            && store::policies::matching(tx, enrollment.id, device).await?.contains(&policy.id());
-        let facts = target::facts_of(tx, enrollment).await?;
-        let values = target::values(enrollment, &facts, &a.random);
-        let authority = crate::authority::of(tx, &acme).await?;
-        let target = Target { kind: enrollment.kind, channel: enrollment.channel, facts: &facts, values: &values, now };
-        let (decision, payload) = decision(&acme, &authority, &target);
-        let command_outstanding = match &a.command_uuid {
-            None => false,
-            Some(uuid) => {
-                let state = assignments::command_state(tx, enrollment.id, uuid).await?;
-                matches!(state.as_deref(), Some("queued" | "sent" | "not_now"))
+/// Moves assignments on. The locks on their enrollments are held. One that cannot be decided through a fault of ours is put aside, so
+/// that it blocks neither a message of its device nor the others (RG-19).
+pub(crate) async fn advance_all(
+    tx: &mut Tx,
+    ctx: &Context,
+    all: Vec<Assignment>,
+    presence: Presence,
+    now: Timestamp,
+) -> Result<()> {
+    if all.is_empty() {
+        return Ok(());
+    }
+    let book = Book::open(tx, &all).await?;
+    let mut writes = Writes::default();
+    for a in all {
+        match book.case(&a, NOT_YET, now) {
+            Ok(case) => {
+                let action = decide(&case.situation, &case.decision, now);
+                follow(&mut writes, ctx, &book, &case, a, action, now)?;
             }
-        };
-        let stored: Option<Decision> = a.decision.as_deref().and_then(|d| serde_json::from_str(d).ok());
-        let situation = Situation {
-            wanted,
-            state: State::from_text(&a.state).ok_or_else(|| corrupt("assignment.state"))?,
-            state_revision: a.revision,
-            revision: policy.revision,
-            command_outstanding,
-            profile_sent: a.profile_sent,
-            sent_form: stored.and_then(|d| d.form),
-            reason: a.reason.as_deref().and_then(ReasonCode::from_text),
-            attempts: a.attempts,
-            retry_at: a.due_at.map(Timestamp),
-            asked_at: facts.asked_at,
-        };
-        Ok(Self { policy, acme, situation, decision, payload })
-    }
-}
-
-/// Decides for one assignment and writes what follows. The caller holds the lock on the enrollment.
-pub(crate) async fn advance(
-    tx: &mut Tx,
-    ctx: &Context,
-    enrollment: &Enrollment,
-    a: Assignment,
-    presence: Presence,
-    now: Timestamp,
-) -> Result<Action> {
-    let case = Case::load(tx, enrollment, &a, now).await?;
-    let action = decide(&case.situation, &case.decision, now);
-    apply(tx, ctx, enrollment, a, &case, action, presence, now).await?;
-    Ok(action)
-}
-
-/// [`advance`] for a message of the device: an assignment that cannot be decided through a fault of ours is put aside,
-/// so that it blocks neither the message nor the other assignments.
-pub(crate) async fn advance_or_put_aside(
-    tx: &mut Tx,
-    ctx: &Context,
-    enrollment: &Enrollment,
-    a: Assignment,
-    presence: Presence,
-    now: Timestamp,
-) -> Result<()> {
-    let id = AssignmentId(a.id);
-    match advance(tx, ctx, enrollment, a, presence, now).await {
-        Err(e) if e.needs_human() => {
-            tracing::error!(enrollment.id = %enrollment.id, assignment.id = %id, error = %e, "assignment put aside");
-            Ok(assignments::due(tx, id, now.plus(PUT_ASIDE)).await?)
+            Err(e) if e.needs_human() => writes.saved.push(put_aside(a, &e, now)),
+            Err(e) => return Err(e),
         }
-        done => done.map(drop),
     }
+    writes.write(tx, ctx, presence, now).await
 }
 
-/// Writes what an action means.
-#[expect(clippy::too_many_arguments, reason = "one step of advance, split off for render")]
-pub(crate) async fn apply(
-    tx: &mut Tx,
+fn put_aside(mut a: Assignment, error: &crate::Error, now: Timestamp) -> Assignment {
+    tracing::error!(assignment.id = %a.id, enrollment.id = %a.enrollment_id, error = %error, "assignment put aside");
+    a.due_at = Some(now.plus(PUT_ASIDE).0);
+    a
+}
+
+/// Collects what an action means.
+pub(crate) fn follow(
+    writes: &mut Writes,
     ctx: &Context,
-    enrollment: &Enrollment,
-    mut a: Assignment,
+    book: &Book,
     case: &Case,
+    mut a: Assignment,
     action: Action,
-    presence: Presence,
     now: Timestamp,
 ) -> Result<()> {
-    let state = case.situation.state;
-    let outstanding = case.situation.command_outstanding;
-    let new_revision = a.revision != case.policy.revision;
+    let enrollment = case.enrollment.id;
     let set = |a: &mut Assignment, state: State, due: Option<Timestamp>| {
         state.as_str().clone_into(&mut a.state);
         a.due_at = due.map(|t| t.0);
     };
-    let decided = |a: &mut Assignment| -> Result<()> {
-        if new_revision {
-            a.attempts = 0;
-        }
-        a.revision = case.policy.revision;
-        a.reason = case.decision.reason.as_ref().map(|r| r.code.as_str().to_owned());
-        a.decision = Some(serde_json::to_string(&case.decision).map_err(|_| corrupt("assignment.decision"))?);
-        Ok(())
-    };
+    a.silicon = Some(case.decision.device.attest_support.clone());
     match action {
-        Action::Nothing => {
-            let due = outstanding.then(|| now.plus(LOOK_AGAIN));
-            set(&mut a, state, due);
+        Action::Nothing => a.due_at = case.situation.command_outstanding.then(|| now.plus(LOOK_AGAIN).0),
+        Action::Wait(until) => a.due_at = Some(until.0),
+        Action::Hold => {
+            abandon(writes, &a, case, "held by the rollout");
+            a.command_uuid = None;
+            a.reason = Some(ReasonCode::RolloutHeld.as_str().to_owned());
+            set(&mut a, State::Held, None);
         }
-        Action::Wait(until) => set(&mut a, state, Some(until)),
         Action::AskFacts => {
-            cancel_waiting(tx, enrollment, &a, state, outstanding, now).await?;
-            decided(&mut a)?;
+            abandon(writes, &a, case, "the device is asked what it is");
+            // What was sent last stays known: it may be just right.
+            if !a.profile_sent {
+                decided(&mut a, case)?;
+            }
             a.reason = None;
-            a.command_uuid = Some(ask(tx, ctx, enrollment, presence, now).await?);
+            let there = book.waiting(enrollment, FACTS).map(str::to_owned);
+            a.command_uuid =
+                Some(there.unwrap_or_else(|| writes.enqueue(ctx, Batch::Facts, enrollment).into_string()));
             set(&mut a, State::AwaitingFacts, Some(now.plus(LOOK_AGAIN)));
         }
-        Action::Install => {
-            cancel_waiting(tx, enrollment, &a, state, outstanding, now).await?;
-            decided(&mut a)?;
-            a.random = ctx.commands.random.token();
-            let params = Params { assignment: AssignmentId(a.id), revision: case.policy.revision };
-            let body = serde_json::to_vec(&params).map_err(|_| corrupt("command.body"))?;
-            let new = Enqueue {
-                request_type: "InstallProfile",
-                rendering: commands::Rendering::Acme,
-                body: &body,
-                key: None,
-            };
-            a.command_uuid = Some(enqueue(tx, ctx, enrollment, new_uuid(ctx), &new, presence, now).await?);
+        Action::Install(purpose) => {
+            abandon(writes, &a, case, "superseded");
+            decided(&mut a, case)?;
+            let command = writes.enqueue(ctx, Batch::Install(case.policy.policy), enrollment);
+            a.command_uuid = Some(command.as_str().to_owned());
+            a.attempt_id = Some(begin(writes, ctx, case, &a, purpose, command, now).0);
+            a.proof_tries = 0;
             set(&mut a, State::Installing, Some(now.plus(LOOK_AGAIN)));
         }
+        Action::AskProof => {
+            let there = book.waiting(enrollment, PROOF).map(str::to_owned);
+            a.command_uuid =
+                Some(there.unwrap_or_else(|| writes.enqueue(ctx, Batch::Proof, enrollment).into_string()));
+            a.due_at = Some(now.plus(LOOK_AGAIN).0);
+        }
+        Action::Keep => {
+            abandon(writes, &a, case, "the certificate that is there is as it should be");
+            decided(&mut a, case)?;
+            (a.command_uuid, a.attempts) = (None, 0);
+            let renew_at = a.renew_at.map(Timestamp);
+            set(&mut a, State::Verified, renew_at);
+        }
         Action::Block => {
-            cancel_waiting(tx, enrollment, &a, state, outstanding, now).await?;
-            decided(&mut a)?;
+            abandon(writes, &a, case, "the gate is closed");
+            decided(&mut a, case)?;
+            a.command_uuid = None;
             set(&mut a, State::Blocked, Some(case.situation.asked_at.unwrap_or(now).plus(FACTS_MAX_AGE)));
-            event(tx, enrollment, case, &a, "assignment.blocked", "The profile is not sent", now).await?;
+            writes.events.push(event(case, &a, "assignment.blocked", "The profile is not sent"));
         }
         Action::Lost => {
-            failed(&mut a, ReasonCode::CommandEnded, None, &case.decision, now)?;
-            event(tx, enrollment, case, &a, "assignment.failed", "The profile's command ended without an answer", now)
-                .await?;
+            failed(writes, &mut a, case, ReasonCode::CommandEnded, None, now)?;
+            let summary = "The profile's command ended without an answer";
+            writes.events.push(event(case, &a, "assignment.failed", summary));
+        }
+        Action::Unproved => {
+            let reason = case.situation.reason.unwrap_or(ReasonCode::CertificateNotListed);
+            failed(writes, &mut a, case, reason, None, now)?;
+            let summary = "The device does not show the certificate";
+            writes.events.push(event(case, &a, "assignment.failed", summary));
         }
         Action::Remove => {
-            cancel_waiting(tx, enrollment, &a, state, outstanding, now).await?;
-            if state != State::Removing {
+            abandon(writes, &a, case, "the profile is taken off");
+            if case.situation.state != State::Removing {
                 a.attempts = 0;
             }
-            let uuid = new_uuid(ctx);
-            let identifier = ctx.payload_identifier(PolicyId(a.policy_id), enrollment.channel);
-            let envelope = Command::from(RemoveProfile { identifier }).envelope(uuid.clone());
-            let new = Enqueue {
-                request_type: "RemoveProfile",
-                rendering: commands::Rendering::Plain,
-                body: &envelope.body,
-                key: None,
-            };
-            a.command_uuid = Some(enqueue(tx, ctx, enrollment, uuid, &new, presence, now).await?);
+            let on_user_channel = case.enrollment.channel == Channel::User;
+            let command = writes.enqueue(ctx, Batch::Remove(case.policy.policy, on_user_channel), enrollment);
+            a.command_uuid = Some(command.into_string());
             a.reason = Some(ReasonCode::PolicyGone.as_str().to_owned());
+            a.renew_at = None;
             set(&mut a, State::Removing, Some(now.plus(LOOK_AGAIN)));
         }
         Action::Drop => {
-            cancel_waiting(tx, enrollment, &a, state, outstanding, now).await?;
-            assignments::delete(tx, AssignmentId(a.id)).await?;
-            event(tx, enrollment, case, &a, "assignment.removed", "The policy is no longer on this enrollment", now)
-                .await?;
+            abandon(writes, &a, case, "the policy is gone");
+            writes.gone.push(AssignmentId(a.id));
+            writes.forsaken.push((enrollment, case.policy.policy));
+            let summary = "The policy is no longer on this enrollment";
+            writes.events.push(event(case, &a, "assignment.removed", summary));
             return Ok(());
         }
     }
-    assignments::save(tx, &a, now).await?;
+    writes.saved.push(a);
     Ok(())
 }
 
-/// Notes a failure: when it is tried again, or that it is not.
-pub(crate) fn failed(
-    a: &mut Assignment,
-    reason: ReasonCode,
-    detail: Option<String>,
-    decision: &Decision,
-    now: Timestamp,
-) -> Result<()> {
-    a.attempts += 1;
-    let given_up = a.attempts >= MAX_ATTEMPTS;
-    let reason = if given_up { ReasonCode::GivenUp } else { reason };
-    State::Failed.as_str().clone_into(&mut a.state);
-    a.due_at = (!given_up).then(|| now.plus(back_off(a.attempts)).0);
-    a.reason = Some(reason.as_str().to_owned());
-    let told = Decision { reason: Some(Note::from(reason)), detail, ..decision.clone() };
-    a.decision = Some(serde_json::to_string(&told).map_err(|_| corrupt("assignment.decision"))?);
-    Ok(())
-}
-
-/// A command of ours that another one takes the place of is not sent any more.
-async fn cancel_waiting(
-    tx: &mut Tx,
-    enrollment: &Enrollment,
-    a: &Assignment,
-    state: State,
-    outstanding: bool,
-    now: Timestamp,
-) -> Result<()> {
-    // Other assignments wait for the same DeviceInformation.
-    if outstanding
-        && state != State::AwaitingFacts
-        && let Some(uuid) = a.command_uuid.as_deref().and_then(|u| u.parse().ok())
-    {
-        commands::cancel(tx, enrollment.id, &uuid, "the policy asks for something else now", now).await?;
+/// Writes the decision into the assignment.
+fn decided(a: &mut Assignment, case: &Case) -> Result<()> {
+    if a.revision != case.policy.revision {
+        a.attempts = 0;
     }
+    a.revision = case.policy.revision;
+    a.reason = case.decision.reason.as_ref().map(|r| r.code.as_str().to_owned());
+    a.decision = Some(json(&case.decision)?);
     Ok(())
 }
 
-/// Asks the device what it is, once for all assignments that wait for it.
-async fn ask(
-    tx: &mut Tx,
+pub(crate) fn json(decision: &Decision) -> Result<String> {
+    serde_json::to_string(decision).map_err(|_| corrupt("assignment.decision"))
+}
+
+/// Notes an attempt in the ledger: the trace id of all that follows.
+fn begin(
+    writes: &mut Writes,
     ctx: &Context,
-    enrollment: &Enrollment,
-    presence: Presence,
-    now: Timestamp,
-) -> Result<String> {
-    for other in assignments::of_enrollment(tx, enrollment.id).await? {
-        if other.state == State::AwaitingFacts.as_str()
-            && let Some(uuid) = other.command_uuid
-            && let Some("queued" | "sent" | "not_now") =
-                assignments::command_state(tx, enrollment.id, &uuid).await?.as_deref()
-        {
-            return Ok(uuid);
-        }
-    }
-    let uuid = new_uuid(ctx);
-    let queries = device_information::queries(enrollment.kind, enrollment.channel)
-        .iter()
-        .copied()
-        .filter(|q| *q != device_information::DEVICE_PROPERTIES_ATTESTATION)
-        .collect();
-    let command = Command::from(DeviceInformation { queries, attestation_nonce: None });
-    let envelope = command.envelope(uuid.clone());
-    let new = Enqueue {
-        request_type: "DeviceInformation",
-        rendering: commands::Rendering::Plain,
-        body: &envelope.body,
-        key: Some("policy-facts"),
-    };
-    enqueue(tx, ctx, enrollment, uuid, &new, presence, now).await
-}
-
-struct Enqueue<'a> {
-    request_type: &'a str,
-    rendering: commands::Rendering,
-    body: &'a [u8],
-    key: Option<&'a str>,
-}
-
-async fn enqueue(
-    tx: &mut Tx,
-    ctx: &Context,
-    enrollment: &Enrollment,
-    uuid: CommandUuid,
-    what: &Enqueue<'_>,
-    presence: Presence,
-    now: Timestamp,
-) -> Result<String> {
-    let new = commands::New {
-        uuid: uuid.clone(),
-        request_type: what.request_type,
-        rendering: what.rendering,
-        body: what.body,
-        lane: commands::Lane::Normal,
-        coalescing_key: what.key,
-        ttl: None,
-        created_by: CREATED_BY,
-        push: presence == Presence::Away,
-    };
-    commands::enqueue(tx, &ctx.commands, &new, &[enrollment.id], now).await?;
-    if presence == Presence::Connected {
-        store::push::due(tx, enrollment.id, now.plus(SAFETY_NET)).await?;
-        tx.wake(Wake::Push);
-    }
-    Ok(uuid.into_string())
-}
-
-fn new_uuid(ctx: &Context) -> CommandUuid {
-    let text = ctx.commands.random.uuid_v4().to_string();
-    text.parse().expect("a UUID is a CommandUUID")
-}
-
-/// Writes what happened to an assignment into the log of events.
-pub(crate) async fn event(
-    tx: &mut Tx,
-    enrollment: &Enrollment,
     case: &Case,
     a: &Assignment,
-    kind: &str,
-    summary: &str,
+    purpose: Purpose,
+    command: CommandUuid,
+    now: Timestamp,
+) -> AttemptId {
+    let id = AttemptId(ctx.commands.random.uuid_v7(now));
+    tracing::info!(trace.id = %id, enrollment.id = %case.enrollment.id, assignment.id = %a.id, policy.name = %case.policy.acme.name(), purpose = purpose.as_str(), "profile queued");
+    writes.attempts.push(NewAttempt {
+        id,
+        assignment: AssignmentId(a.id),
+        policy: case.policy.policy,
+        revision: case.policy.revision,
+        enrollment: case.enrollment.id,
+        authority: case.policy.authority.id.map(AuthorityId),
+        purpose: purpose.as_str(),
+        command,
+    });
+    id
+}
+
+/// A command of ours that something else takes the place of is not sent any more, and a permission that came with it ends.
+fn abandon(writes: &mut Writes, a: &Assignment, case: &Case, why: &'static str) {
+    // Other assignments wait for the same DeviceInformation and CertificateList.
+    let shared = matches!(case.situation.state, State::AwaitingFacts | State::Installed | State::Verified);
+    if case.situation.command_outstanding
+        && !shared
+        && let Some(uuid) = a.command_uuid.as_deref().and_then(|u| u.parse().ok())
+    {
+        writes.cancelled.push((case.enrollment.id, uuid));
+    }
+    if a.attempt_id.is_some() {
+        writes.void.entry(why).or_default().push(AssignmentId(a.id));
+    }
+}
+
+/// Notes a failure, in the assignment and in the ledger.
+pub(crate) fn failed(
+    writes: &mut Writes,
+    a: &mut Assignment,
+    case: &Case,
+    reason: ReasonCode,
+    detail: Option<String>,
     now: Timestamp,
 ) -> Result<()> {
-    let command: Option<CommandUuid> = a.command_uuid.as_deref().and_then(|u| u.parse().ok());
-    let policy = case.acme.name();
-    let summary = format!("{summary} (policy {policy})");
-    let data = serde_json::json!({ "policy": policy, "assignment": a.id, "revision": a.revision, "reason": a.reason });
-    let event = NewEvent {
-        at: now,
-        kind,
-        enrollment: Some(enrollment.id),
-        command: command.as_ref(),
-        actor: "server",
-        summary: &summary,
-        data: &data,
-    };
-    store::events::record(tx, &event).await?;
-    tracing::info!(enrollment.id = %enrollment.id, assignment.id = %a.id, policy.name = %policy, reason = a.reason, "{kind}");
+    if let Some(attempt) = a.attempt_id {
+        writes.failed.push((AttemptId(attempt), reason.as_str().to_owned()));
+    }
+    let reason = fail(a, reason, now);
+    let told = Decision { reason: Some(Note::from(reason)), detail, ..case.decision.clone() };
+    a.decision = Some(json(&told)?);
     Ok(())
+}
+
+/// Notes a failure in the assignment: when it is tried again, or that it is not. What has a certificate to renew does not give up.
+pub(crate) fn fail(a: &mut Assignment, reason: ReasonCode, now: Timestamp) -> ReasonCode {
+    a.attempts += 1;
+    let lasts = a.not_after.filter(|at| a.renew_at.is_some() || *at > now.0);
+    let given_up = a.attempts >= MAX_ATTEMPTS && lasts.is_none();
+    a.due_at = match lasts {
+        _ if given_up => None,
+        Some(not_after) => Some(next_renewal_try(a.attempts, Timestamp(not_after), now).0),
+        None => Some(now.plus(back_off(a.attempts)).0),
+    };
+    let reason = if given_up { ReasonCode::GivenUp } else { reason };
+    State::Failed.as_str().clone_into(&mut a.state);
+    a.command_uuid = None;
+    a.reason = Some(reason.as_str().to_owned());
+    reason
+}
+
+/// What happened to an assignment, for the log of events.
+pub(crate) fn event(case: &Case, a: &Assignment, kind: &'static str, summary: &str) -> Event {
+    let policy = case.policy.acme.name();
+    tracing::info!(trace.id = a.attempt_id.map(tracing::field::display), enrollment.id = %case.enrollment.id, assignment.id = %a.id, policy.name = %policy, reason = a.reason, "{kind}");
+    Event {
+        kind,
+        enrollment: case.enrollment.id,
+        command: a.command_uuid.as_deref().and_then(|u| u.parse().ok()),
+        summary: format!("{summary} (policy {policy})"),
+        data: serde_json::json!({
+            "policy": policy,
+            "policy_id": PolicyId(a.policy_id),
+            "assignment": a.id,
+            "revision": a.revision,
+            "reason": a.reason,
+            "trace": a.attempt_id,
+        }),
+    }
 }

@@ -14,8 +14,12 @@ use crate::reason::ReasonCode;
 /// Facts older than this are asked for again before a profile is sent, and before a refusal stands.
 pub const FACTS_MAX_AGE: Duration = Duration::from_hours(24);
 
-/// Failures after which nothing more is tried until the policy or the device changes.
+/// Failures after which nothing more is tried until the policy or the device changes. A renewal is tried on while the
+/// certificate lasts.
 pub const MAX_ATTEMPTS: i64 = 8;
+
+/// How often a certificate is looked for on the device before the installation counts as failed.
+pub const MAX_PROOFS: i64 = 4;
 
 /// The state of an assignment, as text in its row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -23,14 +27,18 @@ pub const MAX_ATTEMPTS: i64 = 8;
 pub enum State {
     /// Nothing was done yet.
     Assigned,
+    /// The rollout has not come to it, and there is nothing that it had before.
+    Held,
     /// `DeviceInformation` is on its way.
     AwaitingFacts,
     /// The gate is closed.
     Blocked,
     /// `InstallProfile` is on its way.
     Installing,
-    /// The device says that the profile is installed.
+    /// The device says that the profile is installed; its certificate was not seen yet.
     Installed,
+    /// Its certificate was seen on the device.
+    Verified,
     /// It failed; it is tried again, a limited number of times.
     Failed,
     /// `RemoveProfile` is on its way.
@@ -38,14 +46,29 @@ pub enum State {
 }
 
 impl State {
+    /// Every state, in the order of its way.
+    pub const ALL: [Self; 9] = [
+        Self::Assigned,
+        Self::Held,
+        Self::AwaitingFacts,
+        Self::Blocked,
+        Self::Installing,
+        Self::Installed,
+        Self::Verified,
+        Self::Failed,
+        Self::Removing,
+    ];
+
     /// The state as text.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Assigned => "assigned",
+            Self::Held => "held",
             Self::AwaitingFacts => "awaiting_facts",
             Self::Blocked => "blocked",
             Self::Installing => "installing",
             Self::Installed => "installed",
+            Self::Verified => "verified",
             Self::Failed => "failed",
             Self::Removing => "removing",
         }
@@ -53,11 +76,26 @@ impl State {
 
     /// Reads the text that [`Self::as_str`] gives.
     pub fn from_text(text: &str) -> Option<Self> {
-        use State as S;
-        [S::Assigned, S::AwaitingFacts, S::Blocked, S::Installing, S::Installed, S::Failed, S::Removing]
-            .into_iter()
-            .find(|s| s.as_str() == text)
+        Self::ALL.into_iter().find(|s| s.as_str() == text)
     }
+
+    /// A profile is on its way, or on the device: what a rollout has begun it does not take back.
+    pub fn is_under_way_or_done(self) -> bool {
+        matches!(self, Self::Installing | Self::Installed | Self::Verified | Self::Failed)
+    }
+}
+
+/// The certificate that was proved last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificate {
+    /// The revision that it is of.
+    pub revision: i64,
+    /// The form in which it was asked for.
+    pub form: Option<Form>,
+    /// When it ends.
+    pub not_after: Timestamp,
+    /// When it is renewed; none once a profile of another revision or form was handed out: it may be gone.
+    pub renew_at: Option<Timestamp>,
 }
 
 /// What is stored of an assignment, as far as it decides.
@@ -69,22 +107,49 @@ pub struct Situation {
     pub state: State,
     /// The revision that the state speaks of.
     pub state_revision: i64,
-    /// The policy's current revision.
-    pub revision: i64,
+    /// The revision that the enrollment is to have now; none: the rollout holds it back.
+    pub revision: Option<i64>,
     /// The command that the state waits for is still on the queue.
     pub command_outstanding: bool,
     /// The profile may be on the device.
     pub profile_sent: bool,
+    /// The profile is taken off a device that the policy is no longer for.
+    pub removes: bool,
     /// The form in which it was sent last.
     pub sent_form: Option<Form>,
     /// The reason of the last refusal.
     pub reason: Option<ReasonCode>,
     /// Failures since the last success.
     pub attempts: i64,
-    /// When a failure may be tried again.
+    /// When a failure may be tried again, or a certificate looked for again.
     pub retry_at: Option<Timestamp>,
     /// When the device last answered `DeviceInformation`.
     pub asked_at: Option<Timestamp>,
+    /// The certificate that was proved last.
+    pub certificate: Option<Certificate>,
+    /// How often the certificate was looked for in vain.
+    pub proof_tries: i64,
+    /// Something is known of who signs the certificates, so that one can be proved.
+    pub provable: bool,
+}
+
+/// What an installation is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// The device has no such certificate, or one of another revision or form.
+    Install,
+    /// The certificate of this revision comes to its end.
+    Renewal,
+}
+
+impl Purpose {
+    /// The purpose as text in `attempt.purpose`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Install => "install",
+            Self::Renewal => "renewal",
+        }
+    }
 }
 
 /// What to do now.
@@ -94,14 +159,22 @@ pub enum Action {
     Nothing,
     /// Nothing before this time.
     Wait(Timestamp),
+    /// Note that the rollout holds it back.
+    Hold,
     /// Ask the device what it is.
     AskFacts,
     /// Send the profile.
-    Install,
+    Install(Purpose),
+    /// Ask the device for its certificates.
+    AskProof,
+    /// The certificate that was proved is as it should be: leave it.
+    Keep,
     /// Note the refusal.
     Block,
     /// The command ended without an answer: note the failure.
     Lost,
+    /// The certificate was looked for often enough: note the failure.
+    Unproved,
     /// Take the profile off the device.
     Remove,
     /// Forget the assignment: nothing is on the device.
@@ -111,27 +184,32 @@ pub enum Action {
 /// Decides what to do for one assignment.
 pub fn decide(s: &Situation, decision: &Decision, now: Timestamp) -> Action {
     if !s.wanted {
-        return match s.state {
-            State::Removing if s.command_outstanding => Action::Nothing,
-            State::Removing if s.attempts >= MAX_ATTEMPTS => Action::Drop,
-            State::Removing => s.retry_at.filter(|at| *at > now).map_or(Action::Remove, Action::Wait),
-            _ if s.profile_sent => Action::Remove,
-            _ => Action::Drop,
-        };
+        return leave(s, s.removes, Action::Drop, now);
     }
+    let Some(revision) = s.revision else {
+        return if s.state == State::Held { Action::Nothing } else { leave(s, true, Action::Hold, now) };
+    };
     // What is on its way is waited for: its report decides.
-    let same = s.state_revision == s.revision;
+    let same = s.state_revision == revision;
+    let open = decision.outcome == Outcome::Open;
+    let stands = same && open && s.sent_form == decision.form;
+    // When the certificate that is on the device, and as it should be, is renewed.
+    let of_this = s.certificate.as_ref().filter(|c| open && c.revision == revision && c.form == decision.form);
+    let renew_at = of_this.and_then(|c| c.renew_at);
     match s.state {
         State::Removing | State::AwaitingFacts if s.command_outstanding => return Action::Nothing,
-        State::Installing if s.command_outstanding && same && decision.outcome == Outcome::Open => {
-            return Action::Nothing;
-        }
+        State::Installing if s.command_outstanding && same && open => return Action::Nothing,
         State::Installing if !s.command_outstanding && same => return Action::Lost,
-        State::Installed if same && decision.outcome == Outcome::Open && s.sent_form == decision.form => {
-            return Action::Nothing;
+        State::Installed if stands => return prove(s, now),
+        State::Verified if stands && renew_at.is_none_or(|at| at > now) => {
+            return renew_at.map_or(Action::Nothing, Action::Wait);
         }
-        State::Failed if same && s.attempts >= MAX_ATTEMPTS && s.sent_form == decision.form => return Action::Nothing,
         State::Failed if same => {
+            // While a certificate lasts, or once it should have been renewed, trying does not end.
+            let goes_on = renew_at.is_some() || s.certificate.as_ref().is_some_and(|c| c.not_after > now);
+            if s.attempts >= MAX_ATTEMPTS && !goes_on && s.sent_form == decision.form {
+                return Action::Nothing;
+            }
             if let Some(at) = s.retry_at.filter(|at| *at > now) {
                 return Action::Wait(at);
             }
@@ -140,9 +218,11 @@ pub fn decide(s: &Situation, decision: &Decision, now: Timestamp) -> Action {
     }
     let fresh = s.asked_at.is_some_and(|at| now.since(at) < FACTS_MAX_AGE);
     match decision.outcome {
+        Outcome::Open if renew_at.is_some_and(|at| at > now) => Action::Keep,
         _ if !fresh => Action::AskFacts,
         Outcome::NeedFacts => Action::AskFacts,
-        Outcome::Open => Action::Install,
+        Outcome::Open if renew_at.is_some() => Action::Install(Purpose::Renewal),
+        Outcome::Open => Action::Install(Purpose::Install),
         Outcome::Closed
             if s.state == State::Blocked && same && s.reason == decision.reason.as_ref().map(|r| r.code) =>
         {
@@ -150,6 +230,30 @@ pub fn decide(s: &Situation, decision: &Decision, now: Timestamp) -> Action {
             Action::Wait(s.asked_at.unwrap_or(now).plus(FACTS_MAX_AGE))
         }
         Outcome::Closed => Action::Block,
+    }
+}
+
+/// Nothing of the policy is to be on the device, or nobody looks after it any more: the profile goes, then what comes `after`.
+fn leave(s: &Situation, removes: bool, after: Action, now: Timestamp) -> Action {
+    match s.state {
+        State::Removing if s.command_outstanding => Action::Nothing,
+        State::Removing if s.attempts >= MAX_ATTEMPTS => after,
+        State::Removing => s.retry_at.filter(|at| *at > now).map_or(Action::Remove, Action::Wait),
+        _ if s.profile_sent && removes => Action::Remove,
+        _ => after,
+    }
+}
+
+/// The device said that the profile is installed; only a `CertificateList` shows it.
+fn prove(s: &Situation, now: Timestamp) -> Action {
+    let may = s.retry_at.filter(|at| *at > now);
+    match s.proof_tries {
+        _ if s.command_outstanding => Action::Nothing,
+        0 => Action::AskProof,
+        _ if !s.provable => Action::Nothing,
+        _ if may.is_some() => may.map_or(Action::Nothing, Action::Wait),
+        MAX_PROOFS.. => Action::Unproved,
+        _ => Action::AskProof,
     }
 }
 
@@ -164,157 +268,4 @@ pub fn back_off(attempts: i64) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use mdm_core::profile::acme::Attest;
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::decision::{DeviceSummary, Note};
-
-    const NOW: Timestamp = Timestamp(1_000_000_000);
-
-    fn decision(outcome: Outcome) -> Decision {
-        Decision {
-            outcome,
-            form: (outcome == Outcome::Open).then_some(form()),
-            reason: (outcome == Outcome::Closed).then(|| Note::from(ReasonCode::VirtualMachine)),
-            demand: None,
-            detail: None,
-            notes: vec![],
-            missing: vec![],
-            device: DeviceSummary {
-                product_name: None,
-                marketing_name: None,
-                chip: None,
-                attest_support: "unknown".into(),
-                basis: "none".into(),
-                platform: None,
-                os_version: None,
-                kind: "device".into(),
-                channel: "device".into(),
-            },
-        }
-    }
-
-    fn form() -> Form {
-        Form { hardware_bound: true, attest: Attest::True, key_is_extractable: None, allow_all_apps_access: None }
-    }
-
-    fn at(state: State) -> Situation {
-        Situation {
-            wanted: true,
-            state,
-            state_revision: 2,
-            revision: 2,
-            command_outstanding: false,
-            profile_sent: false,
-            sent_form: None,
-            reason: None,
-            attempts: 0,
-            retry_at: None,
-            asked_at: Some(NOW),
-        }
-    }
-
-    #[test]
-    fn the_way_of_an_assignment() {
-        let (open, closed, need) = (decision(Outcome::Open), decision(Outcome::Closed), decision(Outcome::NeedFacts));
-        let next = |s: &Situation, d| decide(s, d, NOW);
-        let later = Timestamp(NOW.0 + 60_000);
-
-        assert_eq!(next(&Situation { asked_at: None, ..at(State::Assigned) }, &need), Action::AskFacts);
-        assert_eq!(
-            next(&Situation { asked_at: None, ..at(State::Assigned) }, &open),
-            Action::AskFacts,
-            "asked once at least"
-        );
-        let waiting = Situation { command_outstanding: true, asked_at: None, ..at(State::AwaitingFacts) };
-        assert_eq!(next(&waiting, &need), Action::Nothing);
-        assert_eq!(next(&at(State::AwaitingFacts), &open), Action::Install);
-        assert_eq!(next(&at(State::AwaitingFacts), &closed), Action::Block);
-        let blocked = Situation { reason: Some(ReasonCode::VirtualMachine), ..at(State::Blocked) };
-        assert_eq!(next(&blocked, &closed), Action::Wait(NOW.plus(FACTS_MAX_AGE)));
-        assert_eq!(next(&Situation { reason: None, ..blocked.clone() }, &closed), Action::Block);
-        assert_eq!(next(&blocked, &open), Action::Install);
-        let installing = Situation { command_outstanding: true, ..at(State::Installing) };
-        assert_eq!(next(&installing, &open), Action::Nothing);
-        assert_eq!(next(&installing, &closed), Action::Block);
-        assert_eq!(next(&Situation { revision: 3, ..installing.clone() }, &open), Action::Install);
-        assert_eq!(next(&at(State::Installing), &open), Action::Lost);
-        let installed = Situation { sent_form: Some(form()), profile_sent: true, ..at(State::Installed) };
-        assert_eq!(next(&installed, &open), Action::Nothing);
-        assert_eq!(
-            next(&Situation { asked_at: Some(Timestamp(0)), ..installed.clone() }, &open),
-            Action::Nothing,
-            "no polling"
-        );
-        assert_eq!(next(&Situation { revision: 3, ..installed.clone() }, &open), Action::Install);
-        let weaker = Form { attest: Attest::False, ..form() };
-        assert_eq!(
-            next(&Situation { sent_form: Some(weaker), ..installed.clone() }, &open),
-            Action::Install,
-            "stronger now"
-        );
-        let failed = Situation { attempts: 1, retry_at: Some(later), ..at(State::Failed) };
-        assert_eq!(next(&failed, &open), Action::Wait(later));
-        assert_eq!(decide(&failed, &open, later), Action::Install);
-        assert_eq!(
-            next(&Situation { attempts: MAX_ATTEMPTS, sent_form: Some(form()), ..failed.clone() }, &open),
-            Action::Nothing
-        );
-        assert_eq!(next(&Situation { revision: 3, ..failed }, &open), Action::Install, "a new revision starts anew");
-
-        let gone = |s: Situation| next(&Situation { wanted: false, ..s }, &open);
-        assert_eq!(gone(at(State::Blocked)), Action::Drop);
-        assert_eq!(gone(installed), Action::Remove);
-        assert_eq!(gone(Situation { command_outstanding: true, ..at(State::Removing) }), Action::Nothing);
-        assert_eq!(gone(Situation { attempts: MAX_ATTEMPTS, ..at(State::Removing) }), Action::Drop);
-    }
-
-    #[test]
-    fn old_facts_are_asked_for_before_anything_is_sent_or_refused() {
-        let old = Situation { asked_at: Some(Timestamp(NOW.0 - 86_400_000)), ..at(State::Assigned) };
-        assert_eq!(decide(&old, &decision(Outcome::Open), NOW), Action::AskFacts);
-        let blocked = Situation { state: State::Blocked, reason: Some(ReasonCode::VirtualMachine), ..old };
-        assert_eq!(decide(&blocked, &decision(Outcome::Closed), NOW), Action::AskFacts);
-    }
-
-    #[test]
-    fn failures_back_off_and_end() {
-        let waits: Vec<u64> = (1..=6).map(|n| back_off(n).as_secs()).collect();
-        assert_eq!(waits, [900, 3600, 21_600, 86_400, 86_400, 86_400]);
-    }
-
-    #[test]
-    fn states_read_back() {
-        for text in ["assigned", "awaiting_facts", "blocked", "installing", "installed", "failed", "removing"] {
-            assert_eq!(State::from_text(text).map(State::as_str), Some(text));
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn nothing_is_sent_on_old_facts_or_past_a_closed_gate(
-            wanted: bool, outstanding: bool, sent: bool, n in 0usize..7, outcome in 0usize..3,
-            revision in 1i64..4, attempts in 0i64..10, asked in prop::option::of(0i64..2_000_000_000), retry in prop::option::of(0i64..2_000_000_000),
-        ) {
-            let states = ["assigned", "awaiting_facts", "blocked", "installing", "installed", "failed", "removing"];
-            let situation = Situation {
-                wanted, command_outstanding: outstanding, profile_sent: sent, revision, attempts,
-                asked_at: asked.map(Timestamp), retry_at: retry.map(Timestamp),
-                ..at(State::from_text(states[n]).unwrap())
-            };
-            let outcome = [Outcome::Open, Outcome::Closed, Outcome::NeedFacts][outcome];
-            let d = decision(outcome);
-            let action = decide(&situation, &d, NOW);
-            prop_assert_eq!(action, decide(&situation, &d, NOW));
-            if action == Action::Install {
-                prop_assert!(wanted && outcome == Outcome::Open);
-                prop_assert!(situation.asked_at.is_some_and(|t| NOW.since(t) < FACTS_MAX_AGE));
-            }
-            if !wanted {
-                prop_assert!(!matches!(action, Action::Install | Action::AskFacts | Action::Block | Action::Lost));
-            }
-        }
-    }
-}
+mod tests;

@@ -70,13 +70,15 @@ pub async fn facts_of(tx: &mut Tx, enrollment: &Enrollment) -> Result<Facts> {
     let own = stored(tx, enrollment).await?;
     match device_of(tx, enrollment).await? {
         None => Ok(own),
-        Some(device) => {
-            let asked_at = own.asked_at;
-            let mut facts = stored(tx, &device).await?;
-            facts.merge(own);
-            Ok(Facts { asked_at, ..facts })
-        }
+        Some(device) => Ok(of_user(stored(tx, &device).await?, own)),
     }
+}
+
+/// What is believed of a device, as its user channel sees it: what the user channel said itself counts too.
+pub(crate) fn of_user(mut device: Facts, own: Facts) -> Facts {
+    let asked_at = own.asked_at;
+    device.merge(own);
+    Facts { asked_at, ..device }
 }
 
 /// The device channel of a user channel.

@@ -4,7 +4,8 @@ use mdm_core::ids::{AssignmentId, CommandUuid, EnrollmentId, PolicyId};
 use mdm_core::time::Timestamp;
 use uuid::Uuid;
 
-use crate::{Result, Tx};
+use crate::id_set::{IdSet, over_ids};
+use crate::{Dialect, Error, Result, Tx};
 
 /// One policy on one enrollment.
 #[derive(Clone, PartialEq, Eq)]
@@ -17,7 +18,7 @@ pub struct Assignment {
     pub enrollment_id: Uuid,
     /// The revision that the state speaks of; 0 before anything was decided.
     pub revision: i64,
-    /// `assigned`, `awaiting_facts`, `blocked`, `installing`, `installed`, `failed` or `removing`.
+    /// `assigned`, `held`, `awaiting_facts`, `blocked`, `installing`, `installed`, `verified`, `failed` or `removing`.
     pub state: String,
     /// Reason code of the decision.
     pub reason: Option<String>,
@@ -27,12 +28,28 @@ pub struct Assignment {
     pub command_uuid: Option<String>,
     /// Failures since the last success.
     pub attempts: i64,
-    /// Value of `{random}`: secret until it is used.
-    pub random: String,
     /// The profile may be on the device.
     pub profile_sent: bool,
     /// When the reconcile loop should look (ms); none: nothing to do.
     pub due_at: Option<i64>,
+    /// The step of a rollout that admits it, from 0.
+    pub ring: i64,
+    /// Apple's row for its chip, as decided last: `supported`, `ignored`, `must_be_false` or `unknown`.
+    pub silicon: Option<String>,
+    /// The attempt that is under way or was the last: the trace id.
+    pub attempt_id: Option<Uuid>,
+    /// SHA-256 of the certificate that was proved last. It stands until its successor is seen.
+    pub certificate_sha256: Option<Vec<u8>>,
+    /// When that certificate ends (ms).
+    pub not_after: Option<i64>,
+    /// When that certificate is renewed (ms); none once another profile was handed out: it may be gone.
+    pub renew_at: Option<i64>,
+    /// The revision that it is of.
+    pub certificate_revision: Option<i64>,
+    /// JSON: the form that it was asked for in.
+    pub certificate_form: Option<String>,
+    /// How often the certificate was looked for in vain since the device acknowledged the profile.
+    pub proof_tries: i64,
     /// When it was made (ms).
     pub created_at: i64,
     /// When it last changed (ms).
@@ -49,14 +66,22 @@ from_row!(Assignment {
     decision,
     command_uuid,
     attempts,
-    random,
     profile_sent,
     due_at,
+    ring,
+    silicon,
+    attempt_id,
+    certificate_sha256,
+    not_after,
+    renew_at,
+    certificate_revision,
+    certificate_form,
+    proof_tries,
     created_at,
     updated_at,
 });
 
-// `random` can be a one-time ClientIdentifier.
+// The decision names the device.
 impl std::fmt::Debug for Assignment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Assignment")
@@ -71,34 +96,49 @@ impl std::fmt::Debug for Assignment {
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT id, policy_id, enrollment_id, revision, state, reason, decision, command_uuid, attempts, random,
-                    profile_sent, due_at, created_at, updated_at FROM assignment ",
+            "SELECT id, policy_id, enrollment_id, revision, state, reason, decision, command_uuid, attempts,
+                    profile_sent, due_at, ring, silicon, attempt_id, certificate_sha256, not_after, renew_at,
+                    certificate_revision, certificate_form, proof_tries, created_at, updated_at FROM assignment ",
             $rest
         )
     };
 }
 
 /// An assignment to be made.
-#[derive(Debug, Clone, Copy)]
-pub struct New<'a> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct New {
     /// Our key.
     pub id: AssignmentId,
     /// The policy.
     pub policy: PolicyId,
     /// The enrollment.
     pub enrollment: EnrollmentId,
-    /// Value of `{random}`.
-    pub random: &'a str,
+    /// The step of a rollout that admits it, from 0.
+    pub ring: i64,
 }
 
-/// Makes an assignment that is due now; false where the policy is on the enrollment already.
-pub async fn insert(tx: &mut Tx, new: &New<'_>, now: Timestamp) -> Result<bool> {
-    let rows = run!(tx, c => sqlx::query(
-        "INSERT INTO assignment (id, policy_id, enrollment_id, revision, state, random, due_at, created_at, updated_at)
-         VALUES ($1, $2, $3, 0, 'assigned', $4, $5, $5, $5) ON CONFLICT (policy_id, enrollment_id) DO NOTHING")
-        .bind(new.id.0).bind(new.policy.0).bind(new.enrollment.0).bind(new.random).bind(now.0)
-        .execute(c).await.map(|done| done.rows_affected()))?;
-    Ok(rows > 0)
+/// Makes assignments that are due at `now`, in one statement; how many are new. Where the policy is on the enrollment already, it
+/// stays as it is.
+pub async fn insert_many(tx: &mut Tx, new: &[New], now: Timestamp) -> Result<u64> {
+    // What stands before `ON CONFLICT` must be more than a table, or SQLite takes it for a join.
+    const INTO: &str = "INSERT INTO assignment (id, policy_id, enrollment_id, revision, state, random, ring, due_at, created_at, updated_at)
+         SELECT id, policy, enrollment, 0, 'assigned', '', ring, $2, $2, $2 FROM ";
+    const SQLITE: &str = "(SELECT unhex(value ->> 'id') AS id, unhex(value ->> 'policy') AS policy,
+             unhex(value ->> 'enrollment') AS enrollment, value ->> 'ring' AS ring FROM json_each($1)) AS x WHERE TRUE";
+    const POSTGRES: &str =
+        "jsonb_to_recordset($1::text::jsonb) AS x (id uuid, policy uuid, enrollment uuid, ring bigint) WHERE TRUE";
+    let hex = |id: Uuid| id.simple().to_string();
+    let rows: Vec<_> = new
+        .iter()
+        .map(|n| serde_json::json!({"id": hex(n.id.0), "policy": hex(n.policy.0), "enrollment": hex(n.enrollment.0), "ring": n.ring}))
+        .collect();
+    let rows = serde_json::to_string(&rows).map_err(|_| Error::Corrupt("assignment"))?;
+    let from = match tx.dialect() {
+        Dialect::Sqlite => SQLITE,
+        Dialect::Postgres => POSTGRES,
+    };
+    let sql = sqlx::AssertSqlSafe(format!("{INTO}{from} ON CONFLICT (policy_id, enrollment_id) DO NOTHING"));
+    Ok(run!(tx, c => sqlx::query(sql).bind(&rows).bind(now.0).execute(c).await.map(|done| done.rows_affected()))?)
 }
 
 /// The assignment with this key.
@@ -144,16 +184,92 @@ pub async fn by_command(tx: &mut Tx, enrollment: EnrollmentId, command: &Command
         .bind(command.as_str()).bind(enrollment.0).fetch_optional(c).await)?)
 }
 
-/// Writes everything of an assignment that can change; a lease on it ends.
+/// Writes everything of an assignment that can change, but its ring; a lease on it ends.
 pub async fn save(tx: &mut Tx, a: &Assignment, now: Timestamp) -> Result<()> {
-    run!(tx, c => sqlx::query(
-        "UPDATE assignment SET revision = $2, state = $3, reason = $4, decision = $5, command_uuid = $6, attempts = $7,
-                random = $8, profile_sent = $9, due_at = $10, updated_at = $11, leased_until = 0, lease = NULL
-          WHERE id = $1")
-        .bind(a.id).bind(a.revision).bind(&a.state).bind(&a.reason).bind(&a.decision).bind(&a.command_uuid)
-        .bind(a.attempts).bind(&a.random).bind(a.profile_sent).bind(a.due_at).bind(now.0)
-        .execute(c).await.map(drop))?;
+    save_many(tx, std::slice::from_ref(a), now).await
+}
+
+/// [`save`] for many, in one statement.
+pub async fn save_many(tx: &mut Tx, all: &[Assignment], now: Timestamp) -> Result<()> {
+    const SET: &str = "UPDATE assignment SET revision = x.revision, state = x.state, reason = x.reason, decision = x.decision,
+                command_uuid = x.command, attempts = x.attempts, random = '', profile_sent = x.sent, due_at = x.due_at,
+                silicon = x.silicon, attempt_id = x.attempt, certificate_sha256 = x.certificate, not_after = x.not_after,
+                renew_at = x.renew_at, certificate_revision = x.certificate_revision, certificate_form = x.certificate_form,
+                proof_tries = x.proof_tries, updated_at = $2, leased_until = 0, lease = NULL FROM ";
+    const SQLITE: &str = "(SELECT unhex(value ->> 'id') AS id, value ->> 'revision' AS revision, value ->> 'state' AS state,
+             value ->> 'reason' AS reason, value ->> 'decision' AS decision, value ->> 'command' AS command,
+             value ->> 'attempts' AS attempts, value ->> 'sent' AS sent, value ->> 'due_at' AS due_at,
+             value ->> 'silicon' AS silicon, unhex(value ->> 'attempt') AS attempt,
+             unhex(value ->> 'certificate') AS certificate, value ->> 'not_after' AS not_after,
+             value ->> 'renew_at' AS renew_at, value ->> 'certificate_revision' AS certificate_revision,
+             value ->> 'certificate_form' AS certificate_form, value ->> 'proof_tries' AS proof_tries FROM json_each($1)) AS x";
+    const POSTGRES: &str = "(SELECT id, revision, state, reason, decision, command, attempts, sent, due_at, silicon, attempt,
+             decode(certificate, 'hex') AS certificate, not_after, renew_at, certificate_revision, certificate_form, proof_tries
+             FROM jsonb_to_recordset($1::text::jsonb) AS r (id uuid, revision bigint, state text, reason text, decision text,
+                  command text, attempts bigint, sent boolean, due_at bigint, silicon text, attempt uuid, certificate text,
+                  not_after bigint, renew_at bigint, certificate_revision bigint, certificate_form text,
+                  proof_tries bigint)) AS x";
+    let rows: Vec<_> = all
+        .iter()
+        .map(|a| {
+            serde_json::json!({
+                "id": a.id.simple().to_string(),
+                "revision": a.revision,
+                "state": a.state,
+                "reason": a.reason,
+                "decision": a.decision,
+                "command": a.command_uuid,
+                "attempts": a.attempts,
+                "sent": a.profile_sent,
+                "due_at": a.due_at,
+                "silicon": a.silicon,
+                "attempt": a.attempt_id.map(|id| id.simple().to_string()),
+                "certificate": a.certificate_sha256.as_deref().map(hex),
+                "not_after": a.not_after,
+                "renew_at": a.renew_at,
+                "certificate_revision": a.certificate_revision,
+                "certificate_form": a.certificate_form,
+                "proof_tries": a.proof_tries,
+            })
+        })
+        .collect();
+    let rows = serde_json::to_string(&rows).map_err(|_| Error::Corrupt("assignment"))?;
+    let from = match tx.dialect() {
+        Dialect::Sqlite => SQLITE,
+        Dialect::Postgres => POSTGRES,
+    };
+    let sql = sqlx::AssertSqlSafe(format!("{SET}{from} WHERE assignment.id = x.id"));
+    run!(tx, c => sqlx::query(sql).bind(&rows).bind(now.0).execute(c).await.map(drop))?;
     Ok(())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Deletes assignments, in one statement.
+pub async fn delete_many(tx: &mut Tx, ids: &[AssignmentId]) -> Result<()> {
+    let sql = over_ids!(tx, "DELETE FROM assignment WHERE id IN (", ")");
+    let ids = IdSet::of(ids.iter().map(|id| id.0));
+    run!(tx, c => sqlx::query(sql).bind(ids.as_json()).execute(c).await.map(drop))?;
+    Ok(())
+}
+
+/// Takes the locks on the enrollments of these assignments, in one order so that two batches cannot deadlock, and reads
+/// the assignments that are still there, oldest first.
+pub async fn lock_many(tx: &mut Tx, enrollments: &IdSet, ids: &[AssignmentId]) -> Result<Vec<Assignment>> {
+    const LOCK: &str = "SELECT 1 FROM enrollment WHERE id IN (
+        SELECT value::uuid FROM jsonb_array_elements_text($1::text::jsonb)) ORDER BY id FOR UPDATE";
+    if tx.dialect() == Dialect::Postgres {
+        run!(tx, c => sqlx::query(LOCK).bind(enrollments.as_json()).execute(c).await.map(drop))?;
+    }
+    let sql = over_ids!(tx, select!("WHERE id IN ("), ") ORDER BY id");
+    let ids = IdSet::of(ids.iter().map(|id| id.0));
+    Ok(run!(tx, c => sqlx::query_as(sql).bind(ids.as_json()).fetch_all(c).await)?)
 }
 
 /// Deletes an assignment.

@@ -10,14 +10,19 @@ pub struct IdSet(String);
 impl IdSet {
     /// The set of these.
     pub fn new(ids: &[EnrollmentId]) -> Self {
-        let mut json = String::with_capacity(2 + ids.len() * 35);
+        Self::of(ids.iter().map(|id| id.0))
+    }
+
+    /// The set of these keys of another table.
+    pub(crate) fn of(ids: impl Iterator<Item = Uuid>) -> Self {
+        let mut json = String::with_capacity(2 + ids.size_hint().0 * 35);
         json.push('[');
-        for (n, id) in ids.iter().enumerate() {
+        for (n, id) in ids.enumerate() {
             if n > 0 {
                 json.push(',');
             }
             json.push('"');
-            json.push_str(id.0.simple().encode_lower(&mut Uuid::encode_buffer()));
+            json.push_str(id.simple().encode_lower(&mut Uuid::encode_buffer()));
             json.push('"');
         }
         json.push(']');
