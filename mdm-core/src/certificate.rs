@@ -13,6 +13,10 @@ use crate::crypto::key::{KeyError, PublicKey, SignatureAlgorithm};
 use crate::ids::Fingerprint;
 use crate::time::Timestamp;
 
+mod description;
+
+pub use description::SubjectKey;
+
 /// `UID` of a distinguished name (RFC 4519 §2.39): an MDM push certificate carries its topic there.
 const USER_ID: ObjectIdentifier = ObjectIdentifier::new_unwrap("0.9.2342.19200300.100.1.1");
 /// `commonName` (RFC 5280).

@@ -64,6 +64,14 @@ uuid_id! {
     AssignmentId
 }
 uuid_id! {
+    /// Key of one attempt to get one certificate onto one enrollment: the trace id.
+    AttemptId
+}
+uuid_id! {
+    /// Key of one certificate authority that policies name.
+    AuthorityId
+}
+uuid_id! {
     /// Key of one API token.
     TokenId
 }
