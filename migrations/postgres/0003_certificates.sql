@@ -15,11 +15,14 @@ ALTER TABLE assignment ADD COLUMN certificate_sha256 BYTEA;               -- the
 ALTER TABLE assignment ADD COLUMN not_after BIGINT;                     -- its end
 ALTER TABLE assignment ADD COLUMN renew_at BIGINT;                      -- when it is renewed
 ALTER TABLE assignment ADD COLUMN proof_tries BIGINT NOT NULL DEFAULT 0; -- CertificateList asked since the last Acknowledged
+ALTER TABLE assignment ADD COLUMN certificate_revision BIGINT;             -- the revision that the proved certificate is of
+ALTER TABLE assignment ADD COLUMN certificate_form TEXT;                -- JSON: the form that it was asked for in
 CREATE INDEX assignment_policy_state ON assignment (policy_id, state);
 CREATE INDEX assignment_renew ON assignment (renew_at) WHERE renew_at IS NOT NULL;
 
 -- A policy whose scope is to be turned into assignments again.
 ALTER TABLE acme_policy ADD COLUMN rescope_at BIGINT;
+ALTER TABLE acme_policy ADD COLUMN rescope_after UUID;      -- the enrollment that was looked at last
 CREATE INDEX acme_policy_rescope ON acme_policy (rescope_at) WHERE rescope_at IS NOT NULL;
 
 -- A line of a scope takes in or leaves out.
@@ -53,7 +56,7 @@ CREATE TABLE ca_webhook (
     id            UUID PRIMARY KEY,
     authority_id  UUID NOT NULL REFERENCES certificate_authority (id),
     webhook_id    TEXT NOT NULL UNIQUE,     -- X-Smallstep-Webhook-ID, or the generic one's
-    kind          TEXT NOT NULL CHECK (kind IN ('enriching', 'authorizing', 'notifying', 'generic')),
+    kind          TEXT NOT NULL CHECK (kind IN ('enriching', 'authorizing', 'generic')),
     secret_sealed BYTEA NOT NULL,
     last_used_at  BIGINT,
     revoked_at    BIGINT,
@@ -66,11 +69,13 @@ CREATE INDEX ca_webhook_authority ON ca_webhook (authority_id);
 CREATE TABLE ca_webhook_call (
     webhook_id  UUID NOT NULL REFERENCES ca_webhook (id),
     body_sha256 BYTEA NOT NULL,
+    attempt_id  UUID,                      -- of a yes: the attempt whose permission it used
     answer      TEXT NOT NULL,              -- JSON, as it was given
     at          BIGINT NOT NULL,
     PRIMARY KEY (webhook_id, body_sha256)
 );
 CREATE INDEX ca_webhook_call_at ON ca_webhook_call (at);
+CREATE UNIQUE INDEX ca_webhook_call_attempt ON ca_webhook_call (webhook_id, attempt_id) WHERE attempt_id IS NOT NULL;
 
 -- The ledger: one try to get one certificate onto one enrollment. Its id is the trace id.
 CREATE TABLE attempt (
@@ -89,6 +94,7 @@ CREATE TABLE attempt (
     expectation              TEXT,          -- JSON: what the certificate must show, and of which device
     expires_at               BIGINT,       -- the permission ends: 24 hours after delivery
     queued_at                BIGINT NOT NULL,
+    pushed_at                BIGINT,               -- the push that brought the device, as known at the delivery
     delivered_at             BIGINT,
     acknowledged_at          BIGINT,
     authorized_at            BIGINT,       -- the authority's webhook was told yes: the permission is used up
@@ -124,7 +130,8 @@ CREATE TABLE acme_certificate (
     reported_at    BIGINT,                 -- by the authority
     verified_at    BIGINT,                 -- in a CertificateList of the device
     seen_at        BIGINT,                 -- there last
-    replaced_at    BIGINT
+    replaced_at    BIGINT,                 -- a newer one of the same policy was proved
+    alarm          TEXT CHECK (alarm IN ('ends_soon', 'ended'))   -- what was said of it last, so that it is said once
 );
 CREATE INDEX acme_certificate_enrollment ON acme_certificate (enrollment_id);
 CREATE INDEX acme_certificate_policy ON acme_certificate (policy_id, state);
@@ -139,13 +146,14 @@ CREATE TABLE attestation_nonce (
     sent_at       BIGINT NOT NULL
 );
 CREATE INDEX attestation_nonce_enrollment ON attestation_nonce (enrollment_id, sent_at);
+CREATE INDEX attestation_nonce_sent ON attestation_nonce (sent_at);
 
 -- What Apple said of a device, as it was judged. The chain itself is kept for a time only (TH-49).
 CREATE TABLE attestation (
     id            UUID PRIMARY KEY,
     enrollment_id UUID NOT NULL REFERENCES enrollment (id),
     source        TEXT NOT NULL CHECK (source IN ('device_information', 'acme')),
-    verdict       TEXT NOT NULL,            -- accepted, or the stable word of the refusal
+    verdict       TEXT NOT NULL,            -- accepted, absent, or the stable word of the refusal
     identity      TEXT NOT NULL CHECK (identity IN ('matches', 'not_attested', 'mismatch', 'unknown')),
     fresh_as_of   BIGINT,                  -- when the nonce that it carries was sent; NULL: unknown
     body          TEXT NOT NULL,            -- JSON: the attested values, without serial number and UDID
@@ -155,6 +163,7 @@ CREATE TABLE attestation (
 );
 CREATE INDEX attestation_enrollment ON attestation (enrollment_id, received_at);
 CREATE INDEX attestation_chain ON attestation (received_at) WHERE chain IS NOT NULL;
+CREATE INDEX attestation_received ON attestation (received_at);
 
 -- The staged delivery of one revision of a policy.
 CREATE TABLE rollout (

@@ -56,11 +56,14 @@ ALTER TABLE assignment ADD COLUMN certificate_sha256 BLOB;               -- the 
 ALTER TABLE assignment ADD COLUMN not_after INTEGER;                     -- its end
 ALTER TABLE assignment ADD COLUMN renew_at INTEGER;                      -- when it is renewed
 ALTER TABLE assignment ADD COLUMN proof_tries INTEGER NOT NULL DEFAULT 0; -- CertificateList asked since the last Acknowledged
+ALTER TABLE assignment ADD COLUMN certificate_revision INTEGER;             -- the revision that the proved certificate is of
+ALTER TABLE assignment ADD COLUMN certificate_form TEXT;                -- JSON: the form that it was asked for in
 CREATE INDEX assignment_policy_state ON assignment (policy_id, state);
 CREATE INDEX assignment_renew ON assignment (renew_at) WHERE renew_at IS NOT NULL;
 
 -- A policy whose scope is to be turned into assignments again.
 ALTER TABLE acme_policy ADD COLUMN rescope_at INTEGER;
+ALTER TABLE acme_policy ADD COLUMN rescope_after BLOB;      -- the enrollment that was looked at last
 CREATE INDEX acme_policy_rescope ON acme_policy (rescope_at) WHERE rescope_at IS NOT NULL;
 
 -- A line of a scope takes in or leaves out.
@@ -94,7 +97,7 @@ CREATE TABLE ca_webhook (
     id            BLOB PRIMARY KEY,
     authority_id  BLOB NOT NULL REFERENCES certificate_authority (id),
     webhook_id    TEXT NOT NULL UNIQUE,     -- X-Smallstep-Webhook-ID, or the generic one's
-    kind          TEXT NOT NULL CHECK (kind IN ('enriching', 'authorizing', 'notifying', 'generic')),
+    kind          TEXT NOT NULL CHECK (kind IN ('enriching', 'authorizing', 'generic')),
     secret_sealed BLOB NOT NULL,
     last_used_at  INTEGER,
     revoked_at    INTEGER,
@@ -107,11 +110,13 @@ CREATE INDEX ca_webhook_authority ON ca_webhook (authority_id);
 CREATE TABLE ca_webhook_call (
     webhook_id  BLOB NOT NULL REFERENCES ca_webhook (id),
     body_sha256 BLOB NOT NULL,
+    attempt_id  BLOB,                      -- of a yes: the attempt whose permission it used
     answer      TEXT NOT NULL,              -- JSON, as it was given
     at          INTEGER NOT NULL,
     PRIMARY KEY (webhook_id, body_sha256)
 ) STRICT;
 CREATE INDEX ca_webhook_call_at ON ca_webhook_call (at);
+CREATE UNIQUE INDEX ca_webhook_call_attempt ON ca_webhook_call (webhook_id, attempt_id) WHERE attempt_id IS NOT NULL;
 
 -- The ledger: one try to get one certificate onto one enrollment. Its id is the trace id.
 CREATE TABLE attempt (
@@ -130,6 +135,7 @@ CREATE TABLE attempt (
     expectation              TEXT,          -- JSON: what the certificate must show, and of which device
     expires_at               INTEGER,       -- the permission ends: 24 hours after delivery
     queued_at                INTEGER NOT NULL,
+    pushed_at                INTEGER,               -- the push that brought the device, as known at the delivery
     delivered_at             INTEGER,
     acknowledged_at          INTEGER,
     authorized_at            INTEGER,       -- the authority's webhook was told yes: the permission is used up
@@ -165,7 +171,8 @@ CREATE TABLE acme_certificate (
     reported_at    INTEGER,                 -- by the authority
     verified_at    INTEGER,                 -- in a CertificateList of the device
     seen_at        INTEGER,                 -- there last
-    replaced_at    INTEGER
+    replaced_at    INTEGER,                 -- a newer one of the same policy was proved
+    alarm          TEXT CHECK (alarm IN ('ends_soon', 'ended'))   -- what was said of it last, so that it is said once
 ) STRICT;
 CREATE INDEX acme_certificate_enrollment ON acme_certificate (enrollment_id);
 CREATE INDEX acme_certificate_policy ON acme_certificate (policy_id, state);
@@ -180,13 +187,14 @@ CREATE TABLE attestation_nonce (
     sent_at       INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX attestation_nonce_enrollment ON attestation_nonce (enrollment_id, sent_at);
+CREATE INDEX attestation_nonce_sent ON attestation_nonce (sent_at);
 
 -- What Apple said of a device, as it was judged. The chain itself is kept for a time only (TH-49).
 CREATE TABLE attestation (
     id            BLOB PRIMARY KEY,
     enrollment_id BLOB NOT NULL REFERENCES enrollment (id),
     source        TEXT NOT NULL CHECK (source IN ('device_information', 'acme')),
-    verdict       TEXT NOT NULL,            -- accepted, or the stable word of the refusal
+    verdict       TEXT NOT NULL,            -- accepted, absent, or the stable word of the refusal
     identity      TEXT NOT NULL CHECK (identity IN ('matches', 'not_attested', 'mismatch', 'unknown')),
     fresh_as_of   INTEGER,                  -- when the nonce that it carries was sent; NULL: unknown
     body          TEXT NOT NULL,            -- JSON: the attested values, without serial number and UDID
@@ -196,6 +204,7 @@ CREATE TABLE attestation (
 ) STRICT;
 CREATE INDEX attestation_enrollment ON attestation (enrollment_id, received_at);
 CREATE INDEX attestation_chain ON attestation (received_at) WHERE chain IS NOT NULL;
+CREATE INDEX attestation_received ON attestation (received_at);
 
 -- The staged delivery of one revision of a policy.
 CREATE TABLE rollout (

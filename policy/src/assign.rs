@@ -1,38 +1,39 @@
-//! Writing policies and their scopes: rows only. What follows for each device is the reconcile loop's work, so that
-//! ten thousand devices do not sign ten thousand profiles inside a request.
+//! Writing policies and their scopes: rows only. What follows for each device is the reconcile loop's work ([`crate::walk`]),
+//! so that a hundred thousand devices neither make a hundred thousand rows nor sign as many profiles inside a request.
 
-use std::collections::BTreeSet;
-
-use mdm_core::enrollment::EnrollmentState;
-use mdm_core::ids::{AssignmentId, EnrollmentId, PolicyId};
+use mdm_core::enrollment::Channel;
+use mdm_core::ids::{EnrollmentId, PolicyId};
 use mdm_core::time::Timestamp;
 use serde::Serialize;
-use store::assignments::{self, New};
+use store::assignments;
 use store::enrollments::{self, Enrollment};
 use store::events::NewEvent;
 use store::policies::{self, NewRevision};
-use store::{Tx, Wake};
+use store::scopes;
+use store::{IdSet, Tx, Wake};
 
 use crate::acme::AcmePolicy;
-use crate::advance::{Presence, advance_or_put_aside};
+use crate::advance::{Presence, advance_enrollment};
 use crate::error::{Error, Result, corrupt};
-use crate::scope::{ScopeItem, targets};
-use crate::{Context, target};
+use crate::scope::Scope;
+use crate::{Context, label_rules, ring, target, walk};
 
 /// What a change of scope sets in motion.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct ScopeChange {
     /// Enrollments in the scope now.
     pub targets: u64,
-    /// Enrollments that were not before.
+    /// Those of them that do not have the policy yet: it comes to them.
     pub assigned: u64,
-    /// Enrollments that are no longer: the profile is taken off them.
+    /// Enrollments that have the policy and are in the scope no longer: the profile is taken off them.
     pub leaving: u64,
 }
 
 /// Makes a policy. Nobody has it before [`set_scope`].
 pub async fn create(tx: &mut Tx, ctx: &Context, policy: &AcmePolicy, actor: &str, now: Timestamp) -> Result<PolicyId> {
     refuse_taken(tx, policy, None).await?;
+    crate::authority::check(tx, policy).await?;
+    crate::lint::check(tx, ctx, policy).await?;
     let id = PolicyId(ctx.commands.random.uuid_v7(now));
     let body = body(policy)?;
     policies::insert(tx, id, &new_revision(ctx, policy, &body, actor), now).await?;
@@ -40,7 +41,8 @@ pub async fn create(tx: &mut Tx, ctx: &Context, policy: &AcmePolicy, actor: &str
     Ok(id)
 }
 
-/// Writes a new revision; every device with the policy is decided anew. A body that is the same changes nothing.
+/// Writes a new revision; every device with the policy is decided anew, step by step where it has a plan. A body that is the same
+/// changes nothing.
 pub async fn revise(
     tx: &mut Tx,
     ctx: &Context,
@@ -51,14 +53,20 @@ pub async fn revise(
 ) -> Result<i64> {
     let old = live(tx, id).await?;
     refuse_taken(tx, policy, Some(id)).await?;
+    crate::authority::check(tx, policy).await?;
+    crate::lint::check(tx, ctx, policy).await?;
     let body = body(policy)?;
     if old.body == body {
         return Ok(old.revision);
     }
     let new = new_revision(ctx, policy, &body, actor);
     let revision = policies::revise(tx, id, &new, now).await?.ok_or(Error::NoPolicy(id))?;
-    assignments::due_policy(tx, id, now).await?;
-    rescope(tx, ctx, id, policy, now).await?;
+    match &policy.document().rollout {
+        Some(plan) => ring::begin(tx, id, plan, revision, Some(old.revision), actor, now).await?,
+        None => drop(store::rollouts::supersede(tx, id, revision, now).await?),
+    }
+    scopes::begin_walk(tx, id, now).await?;
+    tx.wake(Wake::Reconcile);
     record(tx, "policy.revised", "ACME policy revised", policy.name().as_str(), id, actor, now).await?;
     Ok(revision)
 }
@@ -72,79 +80,44 @@ pub async fn delete(tx: &mut Tx, id: PolicyId, actor: &str, now: Timestamp) -> R
     record(tx, "policy.deleted", "ACME policy deleted", &old.name, id, actor, now).await
 }
 
-/// Replaces the scope of a policy.
-pub async fn set_scope(
-    tx: &mut Tx,
-    ctx: &Context,
-    id: PolicyId,
-    scope: &[ScopeItem],
-    actor: &str,
-    now: Timestamp,
-) -> Result<ScopeChange> {
+/// Replaces the scope of a policy: writes its lines, and says that the reconcile loop is to follow them.
+pub async fn set_scope(tx: &mut Tx, id: PolicyId, scope: &Scope, actor: &str, now: Timestamp) -> Result<ScopeChange> {
     let row = live(tx, id).await?;
     let policy = AcmePolicy::from_json(&row.body).map_err(|_| corrupt("acme_policy_revision.body"))?;
-    let lines: Vec<_> = scope.iter().map(ScopeItem::to_row).collect();
-    policies::set_scope(tx, id, &lines).await?;
-    let change = rescope(tx, ctx, id, &policy, now).await?;
+    scope.refuse_wrong(tx).await?;
+    scopes::set(tx, id, &scope.lines()).await?;
+    if let (Some(plan), false) = (&policy.document().rollout, scope.is_empty()) {
+        ring::begin(tx, id, plan, row.revision, None, actor, now).await?;
+    }
+    scopes::begin_walk(tx, id, now).await?;
+    tx.wake(Wake::Reconcile);
     record(tx, "policy.scope", "Scope of the ACME policy changed", &row.name, id, actor, now).await?;
-    Ok(change)
+    let channel = policy.document().channel;
+    let channels: Vec<_> = [Channel::Device, Channel::User].into_iter().filter(|c| channel.includes(*c)).collect();
+    let counts = scopes::counts(tx, id, &channels).await?;
+    let figure = |n: i64| u64::try_from(n).unwrap_or(0);
+    Ok(ScopeChange {
+        targets: figure(counts.targets),
+        assigned: figure(counts.targets - counts.there),
+        leaving: figure(counts.assignments - counts.there),
+    })
 }
 
 /// The scope of a policy.
-pub async fn scope(tx: &mut Tx, id: PolicyId) -> Result<Vec<ScopeItem>> {
-    policies::scope(tx, id).await?.iter().map(ScopeItem::from_row).collect()
-}
-
-/// Makes the rows of those who are new in the scope, and makes those due who are in it no longer.
-async fn rescope(tx: &mut Tx, ctx: &Context, id: PolicyId, policy: &AcmePolicy, now: Timestamp) -> Result<ScopeChange> {
-    let scope = scope(tx, id).await?;
-    let wanted: BTreeSet<_> = targets(tx, &scope, policy.document().channel).await?.into_iter().collect();
-    let there: BTreeSet<_> = assignments::enrollments_of(tx, id).await?.into_iter().collect();
-    let mut change = ScopeChange { targets: count(wanted.len()), ..ScopeChange::default() };
-    for enrollment in wanted.difference(&there) {
-        change.assigned += u64::from(insert(tx, ctx, id, *enrollment, now).await?);
-    }
-    for enrollment in there.difference(&wanted) {
-        if let Some(a) = assignments::find(tx, id, *enrollment).await? {
-            assignments::due(tx, AssignmentId(a.id), now).await?;
-            change.leaving += 1;
-        }
-    }
-    // Some may be back in the scope before the profile was taken off.
-    assignments::due_removing(tx, id, now).await?;
-    tx.wake(Wake::Reconcile);
-    Ok(change)
-}
-
-fn count(n: usize) -> u64 {
-    u64::try_from(n).unwrap_or(u64::MAX)
-}
-
-async fn insert(
-    tx: &mut Tx,
-    ctx: &Context,
-    policy: PolicyId,
-    enrollment: EnrollmentId,
-    now: Timestamp,
-) -> Result<bool> {
-    let random = ctx.commands.random.token();
-    let id = AssignmentId(ctx.commands.random.uuid_v7(now));
-    Ok(assignments::insert(tx, &New { id, policy, enrollment, random: &random }, now).await?)
+pub async fn scope(tx: &mut Tx, id: PolicyId) -> Result<Scope> {
+    Scope::load(tx, id).await
 }
 
 /// A device or a user has enrolled (the first `TokenUpdate`): what was known of a former enrollment is forgotten, facts
-/// are those of `Authenticate`, and the policies whose scope holds it are decided for.
+/// are those of `Authenticate`, labels follow from them, and the policies whose scope holds it are decided for.
 pub async fn enrolled(tx: &mut Tx, ctx: &Context, enrollment: &Enrollment, now: Timestamp) -> Result<()> {
     forget(tx, enrollment.id).await?;
-    target::save(tx, enrollment, &target::from_authenticate(enrollment), now).await?;
-    let device = enrollment.parent.unwrap_or(enrollment.id);
-    for policy in policies::matching(tx, enrollment.id, device).await? {
-        insert(tx, ctx, policy, enrollment.id, now).await?;
-    }
-    for a in assignments::of_enrollment(tx, enrollment.id).await? {
-        advance_or_put_aside(tx, ctx, enrollment, a, Presence::Away, now).await?;
-    }
-    Ok(())
+    let facts = target::from_authenticate(enrollment);
+    target::save(tx, enrollment, &facts, now).await?;
+    label_rules::settle(tx, enrollment, &facts, now).await?;
+    let there = scopes::enrolled_of(tx, &IdSet::new(&[enrollment.id])).await?;
+    walk::assign(tx, ctx, &there, now).await?;
+    advance_enrollment(tx, ctx, enrollment, Presence::Away, now).await
 }
 
 /// An enrollment is over, or begins anew: with the enrollment profile, every profile that it brought is gone.
@@ -161,23 +134,13 @@ async fn forget(tx: &mut Tx, enrollment: EnrollmentId) -> Result<()> {
     Ok(())
 }
 
-/// Labels were put on or taken off these enrollments: policies come and go with them.
+/// Labels were put on or taken off these enrollments: policies come and go with them, and with them the step of a rollout that
+/// admits them.
 pub async fn labels_changed(tx: &mut Tx, ctx: &Context, changed: &[EnrollmentId], now: Timestamp) -> Result<()> {
-    for id in changed {
-        let Some(device) = enrollments::get(tx, *id).await? else { continue };
-        let mut all = enrollments::users_of(tx, *id).await?;
-        all.push(device);
-        for enrollment in all.iter().filter(|e| matches!(e.state, EnrollmentState::Enrolled { .. })) {
-            let device = enrollment.parent.unwrap_or(enrollment.id);
-            let wanted = policies::matching(tx, enrollment.id, device).await?;
-            for policy in &wanted {
-                insert(tx, ctx, *policy, enrollment.id, now).await?;
-            }
-            for a in assignments::of_enrollment(tx, enrollment.id).await? {
-                assignments::due(tx, AssignmentId(a.id), now).await?;
-            }
-        }
-    }
+    let there = scopes::enrolled_of(tx, &IdSet::new(changed)).await?;
+    walk::assign(tx, ctx, &there, now).await?;
+    let ids: Vec<_> = there.iter().map(|e| EnrollmentId(e.id)).collect();
+    scopes::due(tx, &IdSet::new(&ids), now).await?;
     tx.wake(Wake::Reconcile);
     Ok(())
 }

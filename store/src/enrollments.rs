@@ -5,7 +5,8 @@ use mdm_core::ids::EnrollmentId;
 use mdm_core::time::Timestamp;
 use uuid::Uuid;
 
-use crate::{Dialect, Error, Result, Tx};
+use crate::id_set::over_ids;
+use crate::{Dialect, Error, IdSet, Result, Tx};
 
 mod escrow;
 mod glance;
@@ -274,6 +275,17 @@ pub async fn lock(tx: &mut Tx, id: EnrollmentId) -> Result<()> {
 pub async fn get(tx: &mut Tx, id: EnrollmentId) -> Result<Option<Enrollment>> {
     const GET: &str = concat!("SELECT ", columns!(), " FROM enrollment e WHERE e.id = $1");
     typed(run!(tx, c => sqlx::query_as::<_, Row>(GET).bind(id.0).fetch_optional(c).await)?)
+}
+
+/// The enrollments with these keys, in the order of the keys.
+pub async fn many(tx: &mut Tx, ids: &IdSet) -> Result<Vec<Enrollment>> {
+    let sql = over_ids!(
+        tx,
+        concat!("SELECT ", columns!(), " FROM enrollment e WHERE e.id IN ("),
+        ") ORDER BY e.id"
+    );
+    let rows: Vec<Row> = run!(tx, c => sqlx::query_as(sql).bind(ids.as_json()).fetch_all(c).await)?;
+    rows.into_iter().map(Enrollment::try_from).collect()
 }
 
 /// The device-channel enrollment of this device that has not ended.

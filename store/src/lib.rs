@@ -38,12 +38,15 @@ pub mod policies;
 pub mod push;
 pub mod quarantine;
 pub mod renewals;
+pub mod reports;
 pub mod rollouts;
+pub mod scopes;
 pub mod sealed;
 pub mod sentinel;
 pub mod set_up;
 pub mod sign_ins;
 pub mod tokens;
+pub mod traces;
 
 pub use error::{Busy, Error, Result, retry};
 pub use id_set::IdSet;

@@ -1,9 +1,10 @@
-//! Rows of `acme_policy`, `acme_policy_revision` and `policy_scope`.
+//! Rows of `acme_policy` and `acme_policy_revision`. Who a policy is for: [`crate::scopes`].
 
-use mdm_core::ids::{EnrollmentId, PolicyId};
+use mdm_core::ids::PolicyId;
 use mdm_core::time::Timestamp;
 use uuid::Uuid;
 
+use crate::id_set::{IdSet, over_ids};
 use crate::{Result, Tx};
 
 /// A policy with its current revision.
@@ -49,17 +50,6 @@ pub struct NewRevision<'a> {
     pub created_by: &'a str,
 }
 
-/// One line of a scope.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Scope {
-    /// `all`, `label` or `enrollment`.
-    pub kind: String,
-    /// The label, or the enrollment's id without hyphens; empty for `all`.
-    pub value: String,
-}
-
-from_row!(Scope { kind, value });
-
 macro_rules! select {
     ($rest:literal) => {
         concat!(
@@ -93,10 +83,12 @@ async fn insert_revision(
     Ok(())
 }
 
-/// Adds a revision and makes it the current one; its number, or nothing where there is no such policy.
+/// Adds a revision and makes it the current one; its number, or nothing where there is no such policy. A number is never used
+/// again, also after the policy went back to an older revision.
 pub async fn revise(tx: &mut Tx, id: PolicyId, new: &NewRevision<'_>, now: Timestamp) -> Result<Option<i64>> {
     let revision: Option<i64> = run!(tx, c => sqlx::query_scalar(
-        "UPDATE acme_policy SET name = $2, revision = revision + 1, updated_at = $3
+        "UPDATE acme_policy SET name = $2, updated_at = $3,
+                revision = (SELECT MAX(r.revision) + 1 FROM acme_policy_revision r WHERE r.policy_id = $1)
           WHERE id = $1 AND deleted_at IS NULL RETURNING revision")
         .bind(id.0).bind(new.name).bind(now.0).fetch_optional(c).await)?;
     if let Some(revision) = revision {
@@ -108,6 +100,54 @@ pub async fn revise(tx: &mut Tx, id: PolicyId, new: &NewRevision<'_>, now: Times
 /// The policy with this key, deleted or not.
 pub async fn get(tx: &mut Tx, id: PolicyId) -> Result<Option<Policy>> {
     Ok(run!(tx, c => sqlx::query_as(select!("WHERE p.id = $1")).bind(id.0).fetch_optional(c).await)?)
+}
+
+/// The policies with these keys, deleted or not, in no order.
+pub async fn many(tx: &mut Tx, ids: &[PolicyId]) -> Result<Vec<Policy>> {
+    let sql = over_ids!(tx, select!("WHERE p.id IN ("), ")");
+    let ids = IdSet::of(ids.iter().map(|id| id.0));
+    Ok(run!(tx, c => sqlx::query_as(sql).bind(ids.as_json()).fetch_all(c).await)?)
+}
+
+/// What a revision says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wording {
+    /// The policy as JSON.
+    pub body: String,
+    /// `PayloadUUID` of its profile.
+    pub payload_uuid: Uuid,
+}
+
+from_row!(Wording { body, payload_uuid });
+
+/// What one revision of a policy says, the current one or an older one.
+pub async fn wording(tx: &mut Tx, id: PolicyId, revision: i64) -> Result<Option<Wording>> {
+    Ok(run!(tx, c => sqlx::query_as(
+        "SELECT body, payload_uuid FROM acme_policy_revision WHERE policy_id = $1 AND revision = $2")
+        .bind(id.0).bind(revision).fetch_optional(c).await)?)
+}
+
+/// One revision of a policy, with who wrote it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revision {
+    /// Its number, from 1.
+    pub revision: i64,
+    /// The policy as JSON.
+    pub body: String,
+    /// Who wrote it.
+    pub created_by: String,
+    /// When (ms).
+    pub created_at: i64,
+}
+
+from_row!(Revision { revision, body, created_by, created_at });
+
+/// The revisions of a policy before `before`, the newest first.
+pub async fn revisions(tx: &mut Tx, id: PolicyId, before: Option<i64>, limit: i64) -> Result<Vec<Revision>> {
+    Ok(run!(tx, c => sqlx::query_as(
+        "SELECT revision, body, created_by, created_at FROM acme_policy_revision
+          WHERE policy_id = $1 AND revision < $2 ORDER BY revision DESC LIMIT $3")
+        .bind(id.0).bind(before.unwrap_or(i64::MAX)).bind(limit).fetch_all(c).await)?)
 }
 
 /// The policy of this name that is not deleted.
@@ -128,72 +168,4 @@ pub async fn delete(tx: &mut Tx, id: PolicyId, now: Timestamp) -> Result<bool> {
         "UPDATE acme_policy SET deleted_at = $2, updated_at = $2 WHERE id = $1 AND deleted_at IS NULL")
         .bind(id.0).bind(now.0).execute(c).await.map(|done| done.rows_affected()))?;
     Ok(rows > 0)
-}
-
-/// Who the policy is for.
-pub async fn scope(tx: &mut Tx, id: PolicyId) -> Result<Vec<Scope>> {
-    Ok(run!(tx, c => sqlx::query_as("SELECT kind, value FROM policy_scope WHERE policy_id = $1 ORDER BY kind, value")
-        .bind(id.0).fetch_all(c).await)?)
-}
-
-/// Replaces the scope.
-pub async fn set_scope(tx: &mut Tx, id: PolicyId, scope: &[Scope]) -> Result<()> {
-    run!(tx, c => sqlx::query("DELETE FROM policy_scope WHERE policy_id = $1").bind(id.0).execute(c).await.map(drop))?;
-    for line in scope {
-        run!(tx, c => sqlx::query(
-            "INSERT INTO policy_scope (policy_id, kind, value) VALUES ($1, $2, $3)
-             ON CONFLICT (policy_id, kind, value) DO NOTHING")
-            .bind(id.0).bind(&line.kind).bind(&line.value).execute(c).await.map(drop))?;
-    }
-    Ok(())
-}
-
-/// The policies whose scope holds this enrollment, by itself or by the device that it is a user of.
-pub async fn matching(tx: &mut Tx, enrollment: EnrollmentId, device: EnrollmentId) -> Result<Vec<PolicyId>> {
-    let text = |id: EnrollmentId| id.0.simple().to_string();
-    let ids: Vec<Uuid> = run!(tx, c => sqlx::query_scalar(
-        "SELECT p.id FROM acme_policy p WHERE p.deleted_at IS NULL AND p.id IN (
-             SELECT policy_id FROM policy_scope WHERE kind = 'all' AND value = ''
-             UNION SELECT policy_id FROM policy_scope WHERE kind = 'enrollment' AND value IN ($1, $2)
-             UNION SELECT s.policy_id FROM enrollment_label l JOIN policy_scope s ON s.kind = 'label' AND s.value = l.label
-                    WHERE l.enrollment_id IN ($3, $4))
-          ORDER BY p.id")
-        .bind(text(enrollment)).bind(text(device)).bind(enrollment.0).bind(device.0).fetch_all(c).await)?;
-    Ok(ids.into_iter().map(PolicyId).collect())
-}
-
-/// An enrollment that a line of a scope names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InScope {
-    /// The enrollment.
-    pub id: Uuid,
-    /// `device` or `user`.
-    pub channel: String,
-}
-
-from_row!(InScope { id, channel });
-
-/// Every enrollment that takes commands.
-pub async fn all_enrolled(tx: &mut Tx) -> Result<Vec<InScope>> {
-    Ok(run!(tx, c => sqlx::query_as("SELECT id, channel FROM enrollment WHERE state = 'enrolled' ORDER BY id")
-        .fetch_all(c).await)?)
-}
-
-/// The enrollments with this label that take commands, and the users of such devices.
-pub async fn enrolled_by_label(tx: &mut Tx, label: &str) -> Result<Vec<InScope>> {
-    Ok(run!(tx, c => sqlx::query_as(
-        "SELECT e.id, e.channel FROM enrollment_label l JOIN enrollment e ON e.id = l.enrollment_id
-          WHERE l.label = $1 AND e.state = 'enrolled'
-         UNION
-         SELECT e.id, e.channel FROM enrollment_label l JOIN enrollment e ON e.parent_id = l.enrollment_id
-          WHERE l.label = $1 AND e.state = 'enrolled'
-         ORDER BY id")
-        .bind(label).fetch_all(c).await)?)
-}
-
-/// This enrollment and, where it is a device, its users, as far as they take commands.
-pub async fn enrolled_by_id(tx: &mut Tx, id: EnrollmentId) -> Result<Vec<InScope>> {
-    Ok(run!(tx, c => sqlx::query_as(
-        "SELECT id, channel FROM enrollment WHERE (id = $1 OR parent_id = $1) AND state = 'enrolled' ORDER BY id")
-        .bind(id.0).fetch_all(c).await)?)
 }

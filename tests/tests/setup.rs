@@ -14,7 +14,7 @@ use checkin_world::{Answer, Device, Proof, USER, World, story};
 use mdm_core::enrollment::{DeviceKey, EnrollmentKind, EnrollmentState, UserKey};
 use mdm_core::ids::{CommandUuid, EnrollmentId};
 use mdm_core::random::Random;
-use policy::{AcmePolicy, ScopeItem};
+use policy::{AcmePolicy, Scope};
 use serde_json::{Value as Json, json};
 use store::enrollments::{Enrollment, NewDevice};
 
@@ -59,7 +59,7 @@ async fn policy_for_all(world: &World) {
     let mut tx = world.store.begin().await.unwrap();
     let new = AcmePolicy::from_value(json).unwrap();
     let id = policy::create(&mut tx, &world.policy, &new, "test", world.now()).await.unwrap();
-    policy::set_scope(&mut tx, &world.policy, id, &[ScopeItem::All], "test", world.now()).await.unwrap();
+    policy::set_scope(&mut tx, id, &Scope::everybody(), "test", world.now()).await.unwrap();
     tx.commit().await.unwrap();
 }
 

@@ -1,4 +1,4 @@
-use store::facts;
+use store::{IdSet, facts};
 
 use super::{at, enrolled, twice};
 
@@ -15,6 +15,8 @@ async fn facts_are_written_over_and_forgotten() {
         facts::delete(&mut tx, id).await.unwrap();
         assert_eq!(facts::get(&mut tx, id).await.unwrap(), None);
         assert!(facts::get(&mut tx, other).await.unwrap().is_some());
+        let of_both = facts::of_many(&mut tx, &IdSet::new(&[id, other])).await.unwrap();
+        assert_eq!(of_both, [facts::Document { enrollment_id: other.0, body: "{}".to_owned() }]);
         tx.commit().await.unwrap();
     })
     .await;

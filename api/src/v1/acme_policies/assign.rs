@@ -2,15 +2,15 @@
 
 use axum::extract::State;
 use http::StatusCode;
-use policy::ScopeChange;
+use policy::{Scope, ScopeChange};
 
-use super::Scope;
 use crate::Shared;
 use crate::auth::Caller;
 use crate::extract::{Json, Path};
 use crate::problem::{Problem, ProblemBody};
 
-/// Says who the policy is for, in place of what was said before. Devices follow in the background.
+/// Says who the policy is for, in place of what was said before: whom it takes in, and whom it leaves out. Devices follow in the
+/// background.
 #[utoipa::path(
     put, path = "/api/v1/acme-policies/{name}/assignments", tag = "acme-policies", request_body = Scope,
     params(("name" = String, Path, description = "The policy's name")),
@@ -26,8 +26,7 @@ pub(crate) async fn assign_acme_policy(
     Path(name): Path<String>,
     Json(scope): Json<Scope>,
 ) -> Result<(StatusCode, axum::Json<ScopeChange>), Problem> {
-    let items = scope.items();
-    if items.is_empty() {
+    if scope.is_empty() {
         return Err(Problem::field(
             "labels",
             "name labels, enrollment_ids or all; to take the policy back, use DELETE",
@@ -36,7 +35,7 @@ pub(crate) async fn assign_acme_policy(
     let now = shared.clock.now();
     let mut tx = shared.store.begin().await?;
     let row = super::find(&mut tx, &name).await?;
-    let change = policy::set_scope(&mut tx, &shared.policy, row.id(), &items, &caller.actor, now).await?;
+    let change = policy::set_scope(&mut tx, row.id(), &scope, &caller.actor, now).await?;
     tx.commit().await?;
     Ok((StatusCode::ACCEPTED, axum::Json(change)))
 }

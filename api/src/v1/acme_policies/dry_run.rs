@@ -2,11 +2,11 @@
 
 use axum::Json;
 use axum::extract::State;
-use policy::DryRun;
+use policy::{DryRun, Scope};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{PolicyBody, Scope, from_request};
+use super::{PolicyBody, from_request};
 use crate::Shared;
 use crate::extract::{self, Path};
 use crate::problem::{Problem, ProblemBody};
@@ -22,7 +22,7 @@ pub(crate) struct Trial {
     scope: Option<Scope>,
 }
 
-/// Decides for each enrollment what it would get and why, and changes nothing.
+/// Decides for each enrollment what it would get and why, counted by reason, and changes nothing.
 #[utoipa::path(
     post, path = "/api/v1/acme-policies/{name}/dry-run", tag = "acme-policies", request_body = Trial,
     params(("name" = String, Path, description = "The policy's name")),
@@ -46,8 +46,8 @@ pub(crate) async fn dry_run(
     };
     let scope = match (trial.scope, &stored) {
         (Some(scope), _) => scope,
-        (None, Some(row)) => Scope::stored(&mut tx, row).await?,
+        (None, Some(row)) => policy::scope(&mut tx, row.id()).await?,
         (None, None) => return Err(Problem::field("scope", "is required where no policy of this name is stored")),
     };
-    Ok(Json(policy::dry_run(&mut tx, &tried, &scope.items(), shared.clock.now()).await?))
+    Ok(Json(policy::dry_run(&mut tx, &tried, &scope, shared.clock.now()).await?))
 }

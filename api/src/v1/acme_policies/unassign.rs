@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use http::StatusCode;
-use policy::ScopeChange;
+use policy::{Scope, ScopeChange};
 
 use crate::Shared;
 use crate::auth::Caller;
@@ -26,7 +26,7 @@ pub(crate) async fn unassign_acme_policy(
     let now = shared.clock.now();
     let mut tx = shared.store.begin().await?;
     let row = super::find(&mut tx, &name).await?;
-    let change = policy::set_scope(&mut tx, &shared.policy, row.id(), &[], &caller.actor, now).await?;
+    let change = policy::set_scope(&mut tx, row.id(), &Scope::default(), &caller.actor, now).await?;
     tx.commit().await?;
     Ok((StatusCode::ACCEPTED, axum::Json(change)))
 }
