@@ -64,10 +64,15 @@ pub fn next(
 ) -> Next {
     match sent_at {
         None => Next::New,
-        Some(sent_at) if now >= sent_at.plus(INTERVAL).plus(spread(enrollment)) => Next::New,
+        Some(sent_at) if now >= next_nonce_from(enrollment, sent_at) => Next::New,
         Some(_) if answered_at.is_some_and(|at| at >= since) => Next::Nothing,
         Some(_) => Next::Again,
     }
+}
+
+/// From when a new nonce may be sent to an enrollment that was sent one at this time.
+pub fn next_nonce_from(enrollment: EnrollmentId, sent_at: Timestamp) -> Timestamp {
+    sent_at.plus(INTERVAL).plus(spread(enrollment))
 }
 
 /// The same for an enrollment always, and different for most.

@@ -17,7 +17,7 @@ use mdm_core::certificate::Certificate;
 use mdm_core::crypto::attestation::Roots;
 use mdm_core::random::Random;
 
-pub use ask::{Asked, INTERVAL, Next, SPREAD, ask, can_attest, next};
+pub use ask::{Asked, INTERVAL, Next, SPREAD, ask, can_attest, next, next_nonce_from};
 pub use error::{Error, Result};
 pub use forget::forget;
 pub use judge::{Claims, judge, judge_object};

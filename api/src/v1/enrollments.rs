@@ -1,6 +1,7 @@
 //! Enrollments.
 
 pub(crate) mod acme_decision;
+pub(crate) mod attestations;
 pub(crate) mod label_put;
 pub(crate) mod label_remove;
 mod labels;

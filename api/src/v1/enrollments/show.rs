@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use mdm_core::ids::{EnrollmentId, PolicyId};
 use mdm_core::time::Timestamp;
-use policy::facts::{Fact, FactName};
+use policy::facts::{AttestedFacts, Fact, FactName};
 use serde::Serialize;
 use store::Tx;
 use store::identities::Filter;
@@ -32,9 +32,14 @@ pub(crate) struct EnrollmentDetail {
     enrollment: Enrollment,
     /// Its labels.
     labels: Vec<String>,
-    /// What is believed of the device, each with who said so and when.
+    /// What the device says of itself, each with where it said so and when.
     #[schema(value_type = Object, example = json!({ "product_name": { "value": "iPhone17,1", "source": "device_information", "at": "2026-11-22T05:00:00Z" } }))]
     facts: BTreeMap<FactName, Fact>,
+    /// What Apple has attested of the device: the newest verdict, and the values of the newest attestation that was believed. Only
+    /// these can meet what a policy requires.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    attested: Option<AttestedFacts>,
     /// When the device last answered DeviceInformation.
     #[serde(skip_serializing_if = "Option::is_none")]
     facts_asked_at: Option<When>,
@@ -155,6 +160,7 @@ pub(crate) async fn show_enrollment(
         enrollment,
         labels,
         facts: facts.known,
+        attested: facts.attested,
         facts_asked_at,
         acme_policies,
         identities,
