@@ -21,7 +21,7 @@ pub const MAX_STEPS: usize = 20;
 /// The longest wait of a step: 90 days.
 pub const MAX_WAIT_MINUTES: u32 = 90 * 24 * 60;
 /// The ring of an assignment of which it is not known yet which step admits it: none does.
-pub const UNSORTED: i64 = 1_000_000;
+pub const UNSORTED: i64 = i64::MAX;
 
 /// A plan: steps in order, and how many failures are borne.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -230,7 +230,7 @@ pub async fn begin(
         Some(_) => return Ok(()),
     }
     rollouts::supersede(tx, policy, revision, now).await?;
-    // Nobody is admitted by what another plan, or none, has said. The loop says it anew before the first step counts.
+    // Nobody is admitted by what another plan, or none, has said: the walk through the scope writes the rings anew.
     rollouts::unsort(tx, policy, UNSORTED).await?;
     let data = serde_json::json!({ "policy_id": policy, "revision": revision, "from_revision": before });
     let summary = format!("Rollout of revision {revision} of an ACME policy begun");
@@ -245,4 +245,136 @@ pub async fn begin(
     };
     store::events::record(tx, &event).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+    use uuid::Uuid;
+
+    use super::*;
+
+    const POLICY: PolicyId = PolicyId(Uuid::from_u128(7));
+
+    fn plan(json: serde_json::Value) -> Plan {
+        serde_json::from_value(json).unwrap()
+    }
+
+    fn rollout(state: State, step: i64, from_revision: Option<i64>) -> Rollout {
+        Rollout {
+            policy: POLICY,
+            revision: 5,
+            from_revision,
+            plan: String::new(),
+            step,
+            state,
+            why: None,
+            forgiven: 0,
+            step_at: Timestamp(0),
+            due_at: None,
+            created_by: String::new(),
+            created_at: Timestamp(0),
+            updated_at: Timestamp(0),
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_of_a_plan_is_careful() {
+        let plan = plan(json!({"steps": [{"percent": 5}, {"percent": 100}]}));
+        assert_eq!(plan.check(), []);
+        assert_eq!(plan.steps[0].wait(), Duration::from_hours(24));
+        assert_eq!((plan.failure_budget.devices, plan.failure_budget.percent, plan.verified_percent), (0, 2, 50));
+        let borne: Vec<i64> = [0, 1, 49, 50, 1000].into_iter().map(|n| plan.failure_budget.of(n)).collect();
+        assert_eq!(borne, [0, 0, 0, 1, 20]);
+        assert_eq!(FailureBudget { devices: 3, percent: 2 }.of(50), 3, "whichever is more");
+    }
+
+    #[test]
+    fn every_wrong_field_of_a_plan_is_named() {
+        let wrong = |steps: serde_json::Value| {
+            plan(json!({ "steps": steps })).check().into_iter().map(|e| e.field).collect::<Vec<_>>()
+        };
+        assert_eq!(wrong(json!([{"label": "pilot"}, {"percent": 10}, {"percent": 100}])), Vec::<String>::new());
+        for (steps, field) in [
+            (json!([]), "rollout.steps"),
+            (json!([{"percent": 50}]), "rollout.steps"),
+            (json!([{"label": "pilot"}]), "rollout.steps"),
+            (json!([{"percent": 0}, {"percent": 100}]), "rollout.steps.0.percent"),
+            (json!([{"percent": 20}, {"percent": 20}, {"percent": 100}]), "rollout.steps.1.percent"),
+            (json!([{"percent": 101}, {"percent": 100}]), "rollout.steps.0.percent"),
+            (json!([{"percent": 5, "label": "pilot"}, {"percent": 100}]), "rollout.steps.0.percent"),
+            (json!([{}, {"percent": 100}]), "rollout.steps.0.percent"),
+            (json!([{"label": "a"}, {"label": "a"}, {"percent": 100}]), "rollout.steps.1.label"),
+            (json!([{"percent": 5, "wait_minutes": 129_601}, {"percent": 100}]), "rollout.steps.0.wait_minutes"),
+        ] {
+            assert_eq!(wrong(steps.clone()), [field], "{steps}");
+        }
+        let budget = json!({"steps": [{"percent": 100}], "failure_budget": {"percent": 101}, "verified_percent": 101});
+        let fields: Vec<_> = plan(budget).check().into_iter().map(|e| e.field).collect();
+        assert_eq!(fields, ["rollout.failure_budget.percent", "rollout.verified_percent"]);
+        assert!(serde_json::from_value::<Plan>(json!({"steps": [{"percent": 100, "wait_hours": 1}]})).is_err());
+        assert!(serde_json::from_value::<Plan>(json!({"steps": [{"label": "../x"}, {"percent": 100}]})).is_err());
+    }
+
+    #[test]
+    fn what_has_begun_goes_on_and_nobody_else_begins_while_it_is_paused() {
+        let old = |state| effective(Some(&rollout(state, 1, Some(4))), 5, 2, 4, true);
+        assert_eq!(effective(None, 5, 9, 0, false), Some(5), "without a rollout the current one");
+        assert_eq!(effective(Some(&rollout(State::Paused, 0, None)), 6, 9, 0, false), Some(6), "of another revision");
+        assert_eq!((old(State::Running), old(State::Done)), (Some(4), Some(5)));
+        let admitted = |state| effective(Some(&rollout(state, 1, Some(4))), 5, 1, 4, true);
+        assert_eq!((admitted(State::Running), admitted(State::Paused)), (Some(5), Some(4)));
+        let begun = |state| effective(Some(&rollout(state, 1, Some(4))), 5, 9, 5, true);
+        assert_eq!((begun(State::Running), begun(State::Paused)), (Some(5), Some(5)), "a step turns nobody back");
+        assert_eq!(begun(State::RolledBack), Some(4), "a rollback does");
+        let first = |state, begun| effective(Some(&rollout(state, 0, None)), 5, 1, 5, begun);
+        assert_eq!(first(State::Running, false), None);
+        assert_eq!(first(State::RolledBack, true), None, "the profile is taken off");
+    }
+
+    proptest! {
+        #[test]
+        fn every_device_has_a_step_and_a_larger_share_never_moves_it_later(
+            device: u128, policy: u128, a in 1u8..99, b in 1u8..99, labelled: bool,
+        ) {
+            let (low, high) = (a.min(b), a.max(b));
+            let (policy, device) = (PolicyId(Uuid::from_u128(policy)), EnrollmentId(Uuid::from_u128(device)));
+            let labels: &[&str] = if labelled { &["x", "pilot"] } else { &["x"] };
+            let of = |percent| {
+                plan(json!({"steps": [{"label": "pilot"}, {"percent": percent}, {"percent": 100}]})).ring_of(policy, device, labels)
+            };
+            prop_assert!(of(high) <= of(low) && (0..3).contains(&of(low)));
+            prop_assert_eq!(of(low) == 0, labelled);
+            prop_assert_eq!(of(low), of(low));
+        }
+
+        #[test]
+        fn a_device_that_is_not_admitted_never_gets_the_new_revision(
+            n in 0usize..5, step in 0i64..5, ring in 0i64..7, revision in 0i64..6, begun: bool, from in prop::option::of(1i64..5),
+        ) {
+            let state = [State::Running, State::Paused, State::Done, State::RolledBack, State::Superseded][n];
+            let r = rollout(state, step, from);
+            let got = effective(Some(&r), 5, ring, revision, begun);
+            prop_assert!(got == Some(5) || got == from);
+            if got == Some(5) {
+                let goes_on = begun && revision == 5 && matches!(state, State::Running | State::Paused);
+                let open = matches!(state, State::Done | State::Superseded);
+                prop_assert!(open || goes_on || (state == State::Running && ring <= step));
+            }
+        }
+    }
+
+    #[test]
+    fn the_shares_are_about_what_they_say() {
+        let plan = plan(json!({"steps": [{"percent": 10}, {"percent": 50}, {"percent": 100}]}));
+        let mut rings = [0; 3];
+        for n in 0..10_000 {
+            let ring = plan.ring_of::<&str>(POLICY, EnrollmentId(Uuid::from_u128(n)), &[]);
+            rings[usize::try_from(ring).unwrap()] += 1;
+        }
+        for (got, about) in rings.into_iter().zip([1_000, 4_000, 5_000]) {
+            assert!((about - 250..about + 250).contains(&got), "{rings:?}");
+        }
+    }
 }

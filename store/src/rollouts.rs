@@ -3,7 +3,7 @@
 //! `running` ⇄ `paused`, by itself or by an operator; then `done`, `rolled_back`, or `superseded` by that of a newer revision.
 //! `due_at` is when the loop looks; only a running rollout has one.
 
-use mdm_core::ids::{EnrollmentId, PolicyId};
+use mdm_core::ids::PolicyId;
 use mdm_core::time::Timestamp;
 use uuid::Uuid;
 
@@ -161,7 +161,7 @@ pub async fn current(tx: &mut Tx, policy: PolicyId) -> Result<Option<Rollout>> {
 
 /// The rollouts of the current revisions of these policies, as far as they have one.
 pub async fn currents(tx: &mut Tx, policies: &[PolicyId]) -> Result<Vec<Rollout>> {
-    let set = IdSet::new(&policies.iter().map(|policy| EnrollmentId(policy.0)).collect::<Vec<_>>());
+    let set = IdSet::of(policies.iter().map(|policy| policy.0));
     let sql = over_ids!(
         tx,
         concat!(
@@ -252,44 +252,11 @@ pub async fn unsort(tx: &mut Tx, policy: PolicyId, ring: i64) -> Result<u64> {
         .bind(policy.0).bind(ring).execute(c).await.map(|done| done.rows_affected()))?)
 }
 
-/// An assignment of which it is not known which step admits it, with one of the labels of its device.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unsorted {
-    /// The assignment.
-    pub id: Uuid,
-    /// Its device: the enrollment itself, or the one that it is a user of.
-    pub device_id: Uuid,
-    /// A label of the device; each has a line.
-    pub label: Option<String>,
-}
-
-from_row!(Unsorted { id, device_id, label });
-
-/// Up to `limit` assignments of the policy that have this ring, in the order of their keys, with the labels of their devices: one
-/// line for each label, and one for an assignment without.
-pub async fn unsorted(tx: &mut Tx, policy: PolicyId, ring: i64, limit: i64) -> Result<Vec<Unsorted>> {
-    Ok(run!(tx, c => sqlx::query_as(
-        "SELECT a.id, COALESCE(e.parent_id, e.id) AS device_id, l.label
-           FROM (SELECT id, enrollment_id FROM assignment WHERE policy_id = $1 AND ring = $2 ORDER BY id LIMIT $3) a
-           JOIN enrollment e ON e.id = a.enrollment_id
-           LEFT JOIN enrollment_label l ON l.enrollment_id = COALESCE(e.parent_id, e.id)
-          ORDER BY a.id")
-        .bind(policy.0).bind(ring).bind(limit).fetch_all(c).await)?)
-}
-
-/// Gives these assignments a ring, and makes them due where `due` is given.
-pub async fn sort(tx: &mut Tx, assignments: &[Uuid], ring: i64, due: Option<Timestamp>) -> Result<()> {
-    let set = IdSet::new(&assignments.iter().copied().map(EnrollmentId).collect::<Vec<_>>());
-    let sql = over_ids!(tx, "UPDATE assignment SET ring = $2, due_at = COALESCE($3, due_at) WHERE id IN (", ")");
-    run!(tx, c => sqlx::query(sql).bind(set.as_json()).bind(ring).bind(due.map(|at| at.0)).execute(c).await.map(drop))?;
-    Ok(())
-}
-
 /// Makes those assignments of the policy due that a step up to `step` admits and that do not have the revision; how many.
 pub async fn admit(tx: &mut Tx, policy: PolicyId, revision: i64, step: i64, now: Timestamp) -> Result<u64> {
     Ok(run!(tx, c => sqlx::query(
         "UPDATE assignment SET due_at = $4
-          WHERE policy_id = $1 AND ring <= $3 AND (revision <> $2 OR state IN ('assigned', 'held', 'awaiting_facts'))")
+          WHERE policy_id = $1 AND ring <= $3 AND (revision <> $2 OR state IN ('assigned', 'held', 'awaiting_facts', 'installing'))")
         .bind(policy.0).bind(revision).bind(step).bind(now.0).execute(c).await.map(|done| done.rows_affected()))?)
 }
 
@@ -313,7 +280,7 @@ pub struct Tally {
     pub reason: Option<String>,
     /// Apple's row for their chip, as it was decided last.
     pub silicon: Option<String>,
-    /// 1 where it failed and has not succeeded since; otherwise 0.
+    /// 1 where it failed and has not succeeded since, or where a profile was sent once and is refused now; otherwise 0.
     pub failing: i64,
     /// How many.
     pub count: i64,
@@ -326,11 +293,38 @@ pub async fn tally(tx: &mut Tx, policy: PolicyId) -> Result<Vec<Tally>> {
     Ok(run!(tx, c => sqlx::query_as(
         "SELECT ring, revision, state, reason, silicon, failing, COUNT(*) AS count FROM (
              SELECT ring, revision, state, reason, silicon,
-                    CAST(CASE WHEN state = 'failed' OR (attempts > 0 AND state <> 'removing') THEN 1 ELSE 0 END AS BIGINT) AS failing
+                    CAST(CASE WHEN state = 'failed' OR (state = 'blocked' AND profile_sent)
+                                   OR (attempts > 0 AND state <> 'removing') THEN 1 ELSE 0 END AS BIGINT) AS failing
                FROM assignment WHERE policy_id = $1) a
           GROUP BY ring, revision, state, reason, silicon, failing
           ORDER BY ring, revision, state, reason, silicon, failing")
         .bind(policy.0).fetch_all(c).await)?)
+}
+
+/// Something that happened to a rollout, from the log of events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Happened {
+    /// When (ms).
+    pub at: i64,
+    /// What kind of event.
+    pub kind: String,
+    /// One sentence for people.
+    pub summary: String,
+    /// Who.
+    pub actor: String,
+    /// Further facts, as JSON text; `policy_id` says whose.
+    pub data: String,
+}
+
+from_row!(Happened { at, kind, summary, actor, data });
+
+/// What happened to rollouts of all policies last, newest first.
+pub async fn history(tx: &mut Tx, limit: i64) -> Result<Vec<Happened>> {
+    Ok(run!(tx, c => sqlx::query_as(
+        "SELECT at, kind, summary, actor, data FROM event
+          WHERE kind IN ('rollout.begun', 'rollout.step', 'rollout.paused', 'rollout.resumed', 'rollout.rolled_back', 'rollout.done')
+          ORDER BY id DESC LIMIT $1")
+        .bind(limit).fetch_all(c).await)?)
 }
 
 /// How many rollouts are in a state.
