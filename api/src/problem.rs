@@ -40,6 +40,8 @@ pub enum Slug {
     InvalidBody,
     /// A field of the body, of the query or of the path has a wrong value; `errors` names each.
     InvalidField,
+    /// Every kind of device that there is would be refused by the policy.
+    PolicyNotHonourable,
     /// A destructive command for many devices must say how many it is for.
     ConfirmationNeeded,
     /// Too many failures, or too many destructive commands, in a short time.
@@ -52,7 +54,7 @@ pub enum Slug {
 
 impl Slug {
     /// Every slug, for the documentation and its test.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::AuthenticationRequired,
         Self::TokenExpired,
         Self::TokenRevoked,
@@ -66,6 +68,7 @@ impl Slug {
         Self::UnsupportedMediaType,
         Self::InvalidBody,
         Self::InvalidField,
+        Self::PolicyNotHonourable,
         Self::ConfirmationNeeded,
         Self::RateLimited,
         Self::Internal,
@@ -98,6 +101,9 @@ impl Slug {
             Self::InvalidBody => ("invalid-body", S::BAD_REQUEST, "The body cannot be read"),
             Self::InvalidField => {
                 ("invalid-field", S::UNPROCESSABLE_ENTITY, "A field has a value that is not accepted")
+            }
+            Self::PolicyNotHonourable => {
+                ("policy-not-honourable", S::UNPROCESSABLE_ENTITY, "No device could honour this policy")
             }
             Self::ConfirmationNeeded => (
                 "confirmation-needed",
@@ -380,7 +386,22 @@ impl From<policy::Error> for Problem {
             policy::Error::Store(error) => error.into(),
             policy::Error::Commands(error) => error.into(),
             policy::Error::NoPolicy(_) => Self::new(Slug::NotFound, error.to_string()),
-            policy::Error::NameTaken(_) => Self::new(Slug::Conflict, error.to_string()),
+            policy::Error::NameTaken(_) | policy::Error::RuledLabel(_) => Self::new(Slug::Conflict, error.to_string()),
+            policy::Error::Invalid(invalid) => invalid.into(),
+            policy::Error::NobodyCould(_) => Self::new(Slug::PolicyNotHonourable, error.to_string()),
+            _ => Self::internal(&error),
+        }
+    }
+}
+
+impl From<ca::Error> for Problem {
+    fn from(error: ca::Error) -> Self {
+        let field = |e: ca::FieldError| FieldError { detail: format!("must be {}", e.expected), field: e.field };
+        match error {
+            ca::Error::Store(error) => error.into(),
+            ca::Error::Invalid(wrong) => Self::fields(wrong.into_iter().map(field).collect()),
+            ca::Error::NoAuthority(name) => Self::not_found("certificate authority", name),
+            ca::Error::WebhookKnown(_) => Self::new(Slug::Conflict, error.to_string()),
             _ => Self::internal(&error),
         }
     }

@@ -6,11 +6,12 @@ use mdm_core::profile::acme::{AcmePayload, Attest};
 use serde::{Deserialize, Serialize};
 
 use crate::acme::{AcmePolicy, Unfit};
+use crate::companion;
 use crate::facts::{FactName, Facts};
-use crate::{authority, require};
-use crate::gate::{self, Demand, GateFacts, MissingFact, Open, Verdict, gate};
+use crate::gate::{self, Ask, Demand, GateFacts, MissingFact, Open, Verdict, gate};
 use crate::reason::ReasonCode;
 use crate::template::{Values, Variable};
+use crate::{authority, require};
 
 /// What is decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
@@ -177,7 +178,11 @@ impl Target<'_> {
 }
 
 /// Decides for one device, and gives the payload where the gate is open.
-pub fn decision(policy: &AcmePolicy, authority: &ca::Authority, target: &Target<'_>) -> (Decision, Option<AcmePayload>) {
+pub fn decision(
+    policy: &AcmePolicy,
+    authority: &ca::Authority,
+    target: &Target<'_>,
+) -> (Decision, Option<AcmePayload>) {
     let facts = target.gate_facts();
     let hardware = gate::hardware(&facts);
     let mut decision = Decision {
@@ -199,7 +204,14 @@ pub fn decision(policy: &AcmePolicy, authority: &ca::Authority, target: &Target<
         close(ReasonCode::ChannelNotWanted, Demand::Policy, None);
         return (decision, None);
     }
-    match gate(policy.ask(), &facts) {
+    // A device of which nobody knows the operating system yet is asked first.
+    if !policy.is_for(hardware.platform) && (hardware.platform.is_some() || facts.asked) {
+        close(ReasonCode::PlatformNotWanted, Demand::Policy, None);
+        return (decision, None);
+    }
+    // Whether devices without an attestation are served is the authority's word, not the policy's.
+    let ask = Ask { ca_accepts_unattested: authority.accepts_unattested, ..*policy.ask() };
+    match gate(&ask, &facts) {
         Verdict::NeedFacts(missing) => {
             decision.outcome = Outcome::NeedFacts;
             decision.missing = missing;
@@ -215,6 +227,16 @@ pub fn decision(policy: &AcmePolicy, authority: &ca::Authority, target: &Target<
                 (decision, None)
             }
             Ok(payload) => {
+                let device = companion::Device {
+                    platform: hardware.platform,
+                    os_version: facts.os_version,
+                    kind: target.kind,
+                    channel: target.channel,
+                };
+                if let Some(Unfit { reason, detail }) = companion::unfit(policy, &device, target.values) {
+                    close(reason, Demand::Policy, Some(detail));
+                    return (decision, None);
+                }
                 if let Some((reason, detail)) = require::unmet(&policy.document().require, target.facts, target.now) {
                     close(reason, Demand::Policy, detail);
                     return (decision, None);
@@ -230,13 +252,21 @@ pub fn decision(policy: &AcmePolicy, authority: &ca::Authority, target: &Target<
                 if open.attest == Attest::True && !attested_udid && policy.client_identifier_uses(Variable::Udid) {
                     decision.notes.push(ReasonCode::MacUdidNotAttested.into());
                 }
+                if companion::left_out(policy, &device) {
+                    decision.notes.push(ReasonCode::CompanionLeftOut.into());
+                }
                 (decision, Some(payload))
             }
         },
     }
 }
 
-fn fill(policy: &AcmePolicy, authority: &ca::Authority, target: &Target<'_>, open: &Open) -> Result<AcmePayload, Unfit> {
+fn fill(
+    policy: &AcmePolicy,
+    authority: &ca::Authority,
+    target: &Target<'_>,
+    open: &Open,
+) -> Result<AcmePayload, Unfit> {
     if target.kind == EnrollmentKind::User
         && let Some(variable) = policy.variables().find(|v| v.is_hidden_in_user_enrollment())
     {

@@ -6,37 +6,61 @@
 
 pub mod acme;
 mod advance;
+pub mod alarm;
+pub mod apply;
 mod assign;
 mod authority;
+mod case;
+mod bundle;
+pub mod companion;
 pub mod decide;
 pub mod decision;
+mod diff;
+pub mod document;
 mod error;
 mod explain;
+pub mod lint;
 pub mod facts;
 pub mod gate;
+pub mod label_rules;
 mod react;
+pub mod proof;
+mod prove;
 pub mod reason;
 pub mod reconcile;
 mod render;
+pub mod renew;
 pub mod require;
+pub mod retention;
 pub mod ring;
 mod scope;
+mod signers;
+pub mod table;
 pub mod target;
 pub mod template;
+mod writes;
+pub mod trace;
+mod walk;
 
-use mdm_core::crypto::cms_sign::ProfileSigner;
 use mdm_core::enrollment::Channel;
 use mdm_core::ids::PolicyId;
+use mdm_core::time::Timestamp;
 
-pub use authority::of as authority_of;
+pub use authority::{
+    Known, changed as authority_changed, known as device_names, lint as authority_lint, of as authority_of,
+    users as authority_users,
+};
 pub use acme::{AcmePolicy, FieldError, InvalidPolicy, PolicyDocument};
 pub use assign::{ScopeChange, create, delete, enrolled, labels_changed, revise, scope, set_scope, unenrolled};
+pub use bundle::Bundle;
 pub use decision::Decision;
+pub use diff::{Difference, differences};
 pub use error::{Error, Result};
 pub use explain::{DryRun, DryRunCount, dry_run, explain};
 pub use react::{concerns, react};
-pub use render::{Rendered, render, render_facts};
-pub use scope::ScopeItem;
+pub use render::{PERMISSION, Rendered, render, render_facts};
+pub use scope::{Excluded, Scope};
+pub use signers::Signers;
 pub use target::facts_of;
 
 /// Who the commands of the policy engine are from, in `command.created_by`.
@@ -49,8 +73,8 @@ pub struct Context {
     pub commands: commands::Context,
     /// Attestation.
     pub attestation: attestation::Context,
-    /// Signs the profiles.
-    pub signer: ProfileSigner,
+    /// Sign the profiles.
+    pub signers: Signers,
     /// What every `PayloadIdentifier` begins with: a reverse DNS name. Profiles are replaced and removed by it, so it
     /// must never change.
     pub identifier: String,
@@ -63,5 +87,10 @@ impl Context {
     pub fn payload_identifier(&self, policy: PolicyId, channel: Channel) -> String {
         let suffix = if channel == Channel::User { ".user" } else { "" };
         format!("{}.acme.{}{suffix}", self.identifier, policy.0.simple())
+    }
+
+    /// Signs a profile (XML) as its policy wishes.
+    pub fn sign(&self, policy: &AcmePolicy, profile: &[u8], now: Timestamp) -> Result<Vec<u8>> {
+        self.signers.sign(policy.document().signing_identity.as_deref(), profile, now)
     }
 }

@@ -57,6 +57,8 @@ variables! {
     UserShortName = "user_short_name",
     /// `UserLongName`, on a user channel.
     UserLongName = "user_long_name",
+    /// `PayloadUUID` of the identity's payload. Only in companions.
+    IdentityUuid = "identity_uuid",
 }
 
 impl Variable {

@@ -1,6 +1,8 @@
 //! The wiring: everything is built here, top to bottom, and handed down. No globals.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -110,12 +112,8 @@ impl App {
             commands::Context { sealer: sealer.clone(), random: random.clone(), stall: commands::Stall::default() };
         let policy = policy::Context {
             commands: commands.clone(),
-            attestation: attestation::Context {
-                random: random.clone(),
-                test_roots: Arc::default(),
-                retention: std::time::Duration::from_hours(30 * 24),
-            },
-            signer: authority.profile_signer().clone(),
+            attestation: config.attestation.context(random.clone())?,
+            signers: policy::Signers::with_named(authority.profile_signer().clone(), named_signers(config)?),
             identifier: config.profile_identifier(),
             organization: Some(config.organization.clone()),
         };
@@ -276,8 +274,15 @@ impl App {
                 per_minute: limits.scep_per_minute,
             },
         ));
+        let webhooks = webhook::router(webhook::Shared {
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            sealer: self.sealer.clone(),
+            attestation: self.policy.attestation.clone(),
+            turned_away: Arc::default(),
+        });
         let crl = issuer::crl::Shared::new(self.store.clone(), self.authority.clone(), self.clock.clone());
-        let edge = checkin.merge(enroll).merge(account).merge(scep).merge(issuer::crl::router(crl));
+        let edge = checkin.merge(enroll).merge(account).merge(scep).merge(issuer::crl::router(crl)).merge(webhooks);
         Ok(edge.merge(signin::router(self.sign_in.clone())))
     }
 
@@ -392,13 +397,27 @@ pub(crate) fn authority_settings(config: &Config) -> Result<issuer::authority::S
 /// The operator's own identity for signing profiles, where one is configured.
 fn profile_signer(config: &Config) -> Result<Option<ProfileSigner>> {
     let signing = &config.profile_signing;
-    let Some((certificate, key)) = signing.certificate_file.as_deref().zip(signing.key_file.as_deref()) else {
-        return Ok(None);
-    };
+    match signing.certificate_file.as_deref().zip(signing.key_file.as_deref()) {
+        Some((certificate, key)) => signer(certificate, key).context("profile_signing").map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The identities that policies can name for signing their profiles.
+fn named_signers(config: &Config) -> Result<BTreeMap<String, ProfileSigner>> {
+    let named = config.profile_signing.identities.iter().map(|(name, files)| {
+        let signer = signer(&files.certificate_file, &files.key_file)
+            .with_context(|| format!("profile_signing.identities.{name}"))?;
+        Ok((name.clone(), signer))
+    });
+    named.collect()
+}
+
+fn signer(certificate: &Path, key: &Path) -> Result<ProfileSigner> {
     let identity = tls::files(certificate, key)?;
     let mut chain = identity.certificates()?.into_iter();
-    let leaf = chain.next().context("profile_signing.certificate_file holds no certificate")?;
-    Ok(Some(ProfileSigner::new(identity.key, leaf, chain.collect())?))
+    let leaf = chain.next().context("certificate_file holds no certificate")?;
+    Ok(ProfileSigner::new(identity.key, leaf, chain.collect())?)
 }
 
 /// Where the `direct` APNs client connects.

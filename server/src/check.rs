@@ -66,6 +66,12 @@ async fn all(config: &Config, now: Timestamp) -> Vec<Finding> {
     let mut findings = vec![good("configuration", format!("devices will use {}", config.public_url))];
     findings.push(clock(now));
     findings.extend(certificate_file("profile signing", config.profile_signing.certificate_file.as_deref(), now));
+    for (name, files) in &config.profile_signing.identities {
+        findings.extend(certificate_file("profile signing", Some(&files.certificate_file), now));
+        if let Err(e) = tls::files(&files.certificate_file, &files.key_file) {
+            findings.push(wrong("profile signing", format!("profile_signing.identities.{name}: {e:#}")));
+        }
+    }
     // That its end is near is told by W4.
     let external = certificate_file("external CA", config.identity.external_ca_file.as_deref(), now);
     findings.extend(external.into_iter().filter(|finding| finding.level != Level::Warning));

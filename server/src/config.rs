@@ -1,7 +1,9 @@
 //! The configuration: one TOML file. Every key is optional with a working default, except `public_url`; unknown keys
 //! are refused; secrets are read from files.
 
+pub mod acme_policies;
 pub mod ade;
+pub mod attestation;
 pub mod machine_info;
 pub mod renewal;
 pub mod sections;
@@ -15,12 +17,14 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use url::Url;
 
+pub use self::acme_policies::AcmePolicies;
 pub use self::ade::Ade;
+pub use self::attestation::Attestation;
 pub use self::machine_info::MachineInfo;
 pub use self::renewal::Renewal;
 pub use self::sections::{
     Enroll, ExternalMatch, Identity, Limits, Listen, Log, LogFormat, MdmSignature, ProfileSigning, Proxy, Push,
-    PushClient, Scep, Seal, Sha1, Store, Tls,
+    PushClient, Scep, Seal, Sha1, SigningIdentity, Store, Tls,
 };
 pub use self::sign_in::SignIn;
 pub use self::trust::{Pin, ServerKind, Trust, Verification};
@@ -81,6 +85,12 @@ pub struct Config {
     /// The renewal of device identities.
     #[serde(default)]
     pub renewal: Renewal,
+    /// What ACME policies leave behind.
+    #[serde(default)]
+    pub acme_policies: AcmePolicies,
+    /// What Apple signs of devices.
+    #[serde(default)]
+    pub attestation: Attestation,
     /// The identity that signs configuration profiles.
     #[serde(default)]
     pub profile_signing: ProfileSigning,
@@ -144,12 +154,19 @@ impl Config {
         self.sign_in.check()?;
         self.ade.check()?;
         self.renewal.check()?;
+        self.acme_policies.check()?;
         self.machine_info.check()?;
+        self.attestation.check(&self.listen, &self.proxy)?;
         if self.store.url.is_some() && self.store.url_file.is_some() {
             bail!("store.url and store.url_file exclude each other");
         }
         if self.profile_signing.certificate_file.is_some() != self.profile_signing.key_file.is_some() {
             bail!("profile_signing.certificate_file and profile_signing.key_file belong together: give both or none");
+        }
+        for name in self.profile_signing.identities.keys() {
+            if name.parse::<mdm_core::ids::PolicyName>().is_err() {
+                bail!("profile_signing.identities.{name}: a name is 1 to 64 letters, digits, '.', '_' or '-'");
+            }
         }
         if !(1..=365).contains(&self.identity.lifetime_days) {
             bail!("identity.lifetime_days must be 1 to 365");
@@ -191,7 +208,9 @@ impl Config {
             &mut self.push.proxy_login_file,
         ];
         let device_cas = &mut self.machine_info.device_ca_files;
-        let lists = self.trust.anchors.iter_mut().chain(&mut self.trust.next_anchors).chain(device_cas);
+        let signing = self.profile_signing.identities.values_mut().flat_map(|i| [&mut i.certificate_file, &mut i.key_file]);
+        let lists =
+            self.trust.anchors.iter_mut().chain(&mut self.trust.next_anchors).chain(device_cas).chain(signing);
         for path in files.into_iter().chain(self.sign_in.files()).flatten().chain([&mut self.data_dir]).chain(lists) {
             if path.is_relative() {
                 *path = base.join(&path);

@@ -16,6 +16,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::app::{App, authority_settings};
 use crate::config::Config;
+use crate::trust::ends::{self, End};
 use crate::trust::{self, Watch};
 
 /// How often gathered last-seen times and token uses are written.
@@ -42,8 +43,20 @@ const CLEAN_UP: Duration = Duration::from_secs(600);
 const RENEW: Duration = Duration::from_secs(60);
 /// How many renewals it takes at a time.
 const RENEW_BATCH: i64 = 100;
+/// How often is looked whether a rollout is due.
+const ROLLOUTS: Duration = Duration::from_secs(2);
+/// How often certificates of policies that end are looked for.
+const ALARM: Duration = Duration::from_secs(60);
+/// How many of them are told of in one transaction.
+const ALARM_BATCH: i64 = 200;
+/// How often what policies leave behind is cleared.
+const CLEAR_HISTORY: Duration = Duration::from_secs(6 * 3600);
 /// How often is looked whether a visit to Apple's device service is due.
 const VISIT_APPLE: Duration = Duration::from_secs(3);
+/// How often is looked whether attestation data has been kept for long enough.
+const FORGET: Duration = Duration::from_secs(600);
+/// How many rows of each kind are forgotten in one transaction.
+const FORGET_BATCH: i64 = 500;
 /// How often the server's own keys are looked at.
 const RENEW_KEYS: Duration = Duration::from_secs(86_400);
 /// From how long before its end the CA of device identities is an alarm.
@@ -80,10 +93,14 @@ pub(crate) fn spawn(
     work.spawn(async move { pusher.run(push_stop).await });
     work.spawn(reconcile(app.store.clone(), Arc::clone(&app.policy), app.clock.clone(), stop()));
     work.spawn(renew(app.store.clone(), renewal, app.clock.clone(), stop()));
+    work.spawn(rollouts(app.store.clone(), app.random.clone(), app.clock.clone(), stop()));
+    work.spawn(watch_certificates(app.store.clone(), app.clock.clone(), stop()));
+    work.spawn(clear_history(app.store.clone(), app.config.acme_policies.history(), app.clock.clone(), stop()));
     work.spawn(visit_apple(automated, stop()));
     work.spawn(set_up(app.store.clone(), app.commands.clone(), app.clock.clone(), stop()));
     work.spawn(expire(app.store.clone(), app.clock.clone(), stop()));
     work.spawn(renew_keys(KeyRenewal::of(app), stop()));
+    work.spawn(forget_attestations(app.store.clone(), Arc::clone(&app.policy), app.clock.clone(), stop()));
     work.spawn(clean_up_sign_ins(app.store.clone(), app.clock.clone(), stop()));
     work.spawn(flush(app.store.clone(), seen.clone(), Arc::clone(guard), stop()));
     work.spawn(judge_trust(app.store.clone(), app.watch.clone(), app.clock.clone(), stop()));
@@ -105,6 +122,35 @@ async fn reconcile(store: store::Store, policy: Arc<policy::Context>, clock: Clo
             () = &mut stop => return,
             () = store.woken(Wake::Reconcile) => {}
             () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Forgets the data of attestations that has been kept for long enough (TH-49).
+async fn forget_attestations(
+    store: store::Store,
+    policy: Arc<policy::Context>,
+    clock: Clock,
+    stop: impl Future<Output = ()>,
+) {
+    let once = async || {
+        let mut tx = store.begin().await?;
+        let forgotten = attestation::forget(&mut tx, &policy.attestation, FORGET_BATCH, clock.now()).await?;
+        tx.commit().await?;
+        Ok::<_, attestation::Error>(forgotten)
+    };
+    tokio::pin!(stop);
+    loop {
+        let more = match once().await {
+            Ok(forgotten) => forgotten > 0,
+            Err(e) => {
+                tracing::error!(error = %e, "old attestations could not be forgotten; it is tried again");
+                false
+            }
+        };
+        tokio::select! {
+            () = &mut stop => return,
+            () = tokio::time::sleep(if more { Duration::from_secs(1) } else { FORGET }) => {}
         }
     }
 }
@@ -132,6 +178,65 @@ async fn renew(store: store::Store, renewal: renewal::Context, clock: Clock, sto
     }
 }
 
+/// Moves rollouts on, and keeps the figures of them.
+async fn rollouts(store: store::Store, random: Random, clock: Clock, stop: impl Future<Output = ()>) {
+    tokio::pin!(stop);
+    let mut tick = interval(ROLLOUTS);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = &mut stop => return,
+            _ = tick.tick() => {}
+        }
+        if let Err(e) = rollout::run_once(&store, &random, clock.now()).await {
+            tracing::error!(error = %e, "the loop of rollouts failed; it goes on");
+        }
+        if let Err(e) = rollout::figures(&store).await {
+            tracing::warn!(error = %e, "the figures of rollouts could not be read");
+        }
+    }
+}
+
+/// Says which certificates of policies end and were not renewed, and keeps the figures of them.
+async fn watch_certificates(store: store::Store, clock: Clock, stop: impl Future<Output = ()>) {
+    tokio::pin!(stop);
+    loop {
+        let more = match policy::alarm::sound(&store, clock.now(), ALARM_BATCH).await {
+            Ok(said) => i64::try_from(said).is_ok_and(|said| said >= ALARM_BATCH),
+            Err(e) => {
+                tracing::error!(error = %e, "certificates that end could not be looked for; tried again");
+                false
+            }
+        };
+        if let Err(e) = policy::alarm::report(&store, clock.now()).await {
+            tracing::warn!(error = %e, "the figures of certificates could not be read");
+        }
+        let pause = if more { Duration::ZERO } else { ALARM };
+        tokio::select! {
+            () = &mut stop => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Deletes what policies left behind long ago.
+async fn clear_history(store: store::Store, history: Duration, clock: Clock, stop: impl Future<Output = ()>) {
+    tokio::pin!(stop);
+    let mut tick = interval(CLEAR_HISTORY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = &mut stop => return,
+            _ = tick.tick() => {}
+        }
+        match policy::retention::prune(&store, history, clock.now()).await {
+            Ok(0) => {}
+            Ok(rows) => tracing::info!(rows, "the past of ACME policies was cleared"),
+            Err(e) => tracing::warn!(error = %e, "the past of ACME policies could not be cleared; tried again later"),
+        }
+    }
+}
+
 /// Visits the servers of Apple's portal whose visit is due.
 async fn visit_apple(automated: ade::Context, stop: impl Future<Output = ()>) {
     tokio::pin!(stop);
@@ -154,6 +259,7 @@ struct KeyRenewal {
     random: Random,
     sealer: Sealer,
     authority: CurrentAuthority,
+    signers: policy::Signers,
 }
 
 impl KeyRenewal {
@@ -165,6 +271,7 @@ impl KeyRenewal {
             random: app.random.clone(),
             sealer: app.sealer.clone(),
             authority: app.authority.clone(),
+            signers: app.policy.signers.clone(),
         }
     }
 
@@ -181,7 +288,13 @@ impl KeyRenewal {
                 "the CA of device identities ends soon: every device must be enrolled anew under another one before that"
             );
         }
+        self.signers.replace(fresh.profile_signer().clone());
         self.authority.replace(fresh);
+        for (name, not_after) in self.signers.ends() {
+            if ends::of(not_after, now, ends::NOTICE) != End::Far {
+                tracing::warn!(identity = name, %not_after, "a certificate that signs profiles ends: put a new one in its place");
+            }
+        }
         Ok(())
     }
 }

@@ -6,12 +6,15 @@ pub(crate) mod delete;
 pub(crate) mod dry_run;
 pub(crate) mod list;
 pub(crate) mod put;
+pub(crate) mod report;
+pub(crate) mod revisions;
+pub(crate) mod rollout;
 pub(crate) mod show;
 pub(crate) mod unassign;
 
-use mdm_core::ids::{EnrollmentId, Label, PolicyName};
-use policy::{AcmePolicy, PolicyDocument, ScopeItem};
-use serde::{Deserialize, Serialize};
+use mdm_core::ids::PolicyName;
+use policy::{AcmePolicy, PolicyDocument};
+use serde::Serialize;
 use store::Tx;
 use store::assignments::Assignment as AssignmentRow;
 use store::policies::Policy as Row;
@@ -48,44 +51,6 @@ impl From<Row> for AcmePolicyView {
     }
 }
 
-/// Who a policy is for: an enrollment that is named, has one of the labels, or any where `all` is true.
-#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = PolicyScope)]
-pub(crate) struct Scope {
-    /// Every enrollment, those to come too.
-    #[serde(default)]
-    all: bool,
-    /// Every enrollment that has one of these labels, now or later.
-    #[serde(default)]
-    #[schema(value_type = Vec<String>)]
-    labels: Vec<Label>,
-    /// These enrollments.
-    #[serde(default)]
-    enrollment_ids: Vec<Uuid>,
-}
-
-impl Scope {
-    fn items(self) -> Vec<ScopeItem> {
-        let all = self.all.then_some(ScopeItem::All);
-        let labels = self.labels.into_iter().map(ScopeItem::Label);
-        let enrollments = self.enrollment_ids.into_iter().map(|id| ScopeItem::Enrollment(EnrollmentId(id)));
-        all.into_iter().chain(labels).chain(enrollments).collect()
-    }
-
-    async fn stored(tx: &mut Tx, row: &Row) -> Result<Self, Problem> {
-        let mut scope = Self::default();
-        for item in policy::scope(tx, row.id()).await? {
-            match item {
-                ScopeItem::All => scope.all = true,
-                ScopeItem::Label(label) => scope.labels.push(label),
-                ScopeItem::Enrollment(id) => scope.enrollment_ids.push(id.0),
-            }
-        }
-        Ok(scope)
-    }
-}
-
 /// One policy on one enrollment.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Assignment {
@@ -97,7 +62,7 @@ pub(crate) struct Assignment {
     enrollment_id: Uuid,
     /// The revision that the state speaks of.
     revision: i64,
-    /// `assigned`, `awaiting_facts`, `blocked`, `installing`, `installed`, `failed` or `removing`.
+    /// `assigned`, `held`, `awaiting_facts`, `blocked`, `installing`, `installed`, `verified`, `failed` or `removing`.
     state: String,
     /// The code of the reason, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -109,6 +74,18 @@ pub(crate) struct Assignment {
     /// The command that is under way, or the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     command_uuid: Option<String>,
+    /// The attempt that is under way or was the last: `GET /api/v1/acme-traces/{id}` tells its story.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<Uuid>,
+    /// SHA-256 of the certificate that was seen on the device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate_sha256: Option<String>,
+    /// When that certificate ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_after: Option<When>,
+    /// When it is renewed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    renew_at: Option<When>,
     /// How often it failed in a row.
     attempts: i64,
     /// When the server will look at it again by itself.
@@ -131,6 +108,10 @@ impl Assignment {
             reason: row.reason,
             decision: row.decision.and_then(|text| serde_json::from_str(&text).ok()),
             command_uuid: row.command_uuid,
+            trace_id: row.attempt_id,
+            certificate_sha256: row.certificate_sha256.map(hex::encode),
+            not_after: row.not_after.map(When::ms),
+            renew_at: row.renew_at.map(When::ms),
             attempts: row.attempts,
             due_at: row.due_at.map(When::ms),
             created_at: When::ms(row.created_at),

@@ -1,5 +1,6 @@
 //! The sections that need no more than a few words each.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -216,6 +217,18 @@ pub struct ProfileSigning {
     pub certificate_file: Option<PathBuf>,
     /// PEM: its key, RSA or ECDSA.
     pub key_file: Option<PathBuf>,
+    /// Further identities, by the name under which an ACME policy's `signing_identity` calls them.
+    pub identities: BTreeMap<String, SigningIdentity>,
+}
+
+/// One further identity that signs configuration profiles.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SigningIdentity {
+    /// PEM: the signing certificate, then its intermediates.
+    pub certificate_file: PathBuf,
+    /// PEM: its key, RSA or ECDSA.
+    pub key_file: PathBuf,
 }
 
 /// APNs.

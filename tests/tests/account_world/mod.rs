@@ -700,7 +700,7 @@ async fn router(
         policy: Arc::new(policy::Context {
             commands: commands.clone(),
             attestation: mdm_tests::attestation(),
-            signer,
+            signers: policy::Signers::new(signer),
             identifier: "org.example.mdm".into(),
             organization: None,
         }),

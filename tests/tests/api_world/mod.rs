@@ -100,7 +100,7 @@ impl World {
         let policy = policy::Context {
             commands: commands.clone(),
             attestation: mdm_tests::attestation(),
-            signer: signer.unwrap(),
+            signers: policy::Signers::new(signer.unwrap()),
             identifier: "com.example.mdm".into(),
             organization: None,
         };

@@ -114,7 +114,7 @@ impl World {
         let policy = Arc::new(policy::Context {
             commands,
             attestation: mdm_tests::attestation(),
-            signer: ProfileSigner::new(signer_key, signer, vec![ca.clone()]).unwrap(),
+            signers: policy::Signers::new(ProfileSigner::new(signer_key, signer, vec![ca.clone()]).unwrap()),
             identifier: "org.example.mdm".into(),
             organization: None,
         });
