@@ -9,6 +9,7 @@
 
 mod expectation;
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use mdm_core::certificate::Certificate;
@@ -97,12 +98,14 @@ pub struct Missing {
 /// Looks for the certificate of an attempt among the identities of a list: the index of the one, and how sure it is; or why there
 /// is none, as told by the identity that came nearest.
 pub fn judge(asked: &Asked<'_>, candidates: &[Candidate]) -> Result<(usize, Evidence), Missing> {
-    let mut best: Option<(Evidence, Timestamp, usize)> = None;
+    // Where several are as good, the first that was issued: of two policies that ask for the same names, each finds its own in the
+    // order of delivery.
+    let mut best: Option<(Evidence, Reverse<Timestamp>, Reverse<usize>)> = None;
     let mut nearest: Option<(usize, Missing)> = None;
     for (at, candidate) in candidates.iter().enumerate() {
         match weigh(asked, candidate) {
             Ok(evidence) => {
-                let found = (evidence, candidate.certificate.not_before(), at);
+                let found = (evidence, Reverse(candidate.certificate.not_before()), Reverse(at));
                 best = best.max(Some(found));
             }
             Err((steps, missing)) => {
@@ -112,7 +115,7 @@ pub fn judge(asked: &Asked<'_>, candidates: &[Candidate]) -> Result<(usize, Evid
             }
         }
     }
-    if let Some((evidence, _, at)) = best {
+    if let Some((evidence, _, Reverse(at))) = best {
         return Ok((at, evidence));
     }
     Err(match nearest {

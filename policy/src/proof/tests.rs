@@ -237,3 +237,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn of_two_that_look_alike_the_first_is_taken() {
+    let expectation = expectation(true);
+    let at = |minutes: u64| {
+        let from = NOW.plus(Duration::from_secs(60 * minutes));
+        issued(Issue::default().subject(&[("CN", "C02XX")]).valid(from, NOW.plus(HOUR * 24)).by(&authority()))
+    };
+    let (first, second) = (at(1), at(2));
+    assert_eq!(judge(&asked(&expectation), &[second.clone(), first.clone()]), Ok((1, Evidence::Names)));
+    let taken = Candidate { owner: Owner::OtherAttempt, ..first };
+    assert_eq!(judge(&asked(&expectation), &[second, taken]), Ok((0, Evidence::Names)));
+}
