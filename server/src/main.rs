@@ -38,6 +38,14 @@ enum Command {
     Pilot(assay::pilot::Args),
     /// Drive simulated devices against a server.
     Simulate(assay::simulate::Args),
+    /// Write certificate authorities, label rules and ACME policies from a file, after showing what changes.
+    Apply(assay::cli::apply::Args),
+    /// Print certificate authorities, label rules and ACME policies as the file that apply takes.
+    Export(assay::cli::export::Args),
+    /// Tell what a policy gives a device and why, or a whole scope counted by reason.
+    Explain(assay::cli::explain::Args),
+    /// Tell how the ACME policies of a running server fare: in words, or as an HTML page with charts.
+    Report(assay::cli::report::Args),
     /// Print the OpenAPI document of the REST API.
     Openapi,
 }
@@ -60,6 +68,10 @@ fn main() -> ExitCode {
             Command::Token(args) => assay::token::run(&args).await.map(|()| ExitCode::SUCCESS),
             Command::Pilot(args) => Box::pin(assay::pilot::run(args)).await,
             Command::Simulate(args) => Box::pin(assay::simulate::run(args)).await,
+            Command::Report(args) => assay::cli::report::run(args).await.map(|()| ExitCode::SUCCESS),
+            Command::Apply(args) => Box::pin(assay::cli::apply::run(args)).await,
+            Command::Export(args) => assay::cli::export::run(args).await.map(|()| ExitCode::SUCCESS),
+            Command::Explain(args) => assay::cli::explain::run(args).await.map(|()| ExitCode::SUCCESS),
             Command::Openapi => {
                 println!("{}", api::openapi());
                 Ok(ExitCode::SUCCESS)
