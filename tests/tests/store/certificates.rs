@@ -201,7 +201,7 @@ async fn an_end_is_said_once_before_it_and_once_after_it() {
         assert!(mine(certificates::unsaid(&mut tx, WORRY, over, 1000).await.unwrap()).is_some());
         assert!(certificates::alarmed(&mut tx, certificate.fingerprint(), "ended").await.unwrap());
         assert_eq!(mine(certificates::unsaid(&mut tx, WORRY, over, 1000).await.unwrap()), None);
-        assignments::delete(&mut tx, case.assignment).await.unwrap();
+        assignments::delete_many(&mut tx, &[case.assignment]).await.unwrap();
         let without = certificates::ends(&mut tx, WORRY, now).await.unwrap();
         assert_eq!(without.soon, before.soon, "a policy that is off the device worries nobody");
         tx.commit().await.unwrap();
@@ -232,7 +232,7 @@ async fn what_is_in_use_is_never_pruned() {
         assert!(attempts::get(&mut tx, case.attempt).await.unwrap().is_none());
         assert!(attempts::get(&mut tx, next.attempt).await.unwrap().is_some());
         // The next telling finds nothing of this one to prune.
-        assignments::delete(&mut tx, case.assignment).await.unwrap();
+        assignments::delete_many(&mut tx, &[case.assignment]).await.unwrap();
         certificates::forsake(&mut tx, case.enrollment, None).await.unwrap();
         certificates::prune_certificates(&mut tx, at(0), 1000).await.unwrap();
         certificates::prune_attempts(&mut tx, at(6), 1000).await.unwrap();
