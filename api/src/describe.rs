@@ -19,6 +19,8 @@ use crate::{Row, routed};
         (name = "enrollments", description = "MDM relationships: devices, and their users on the user channel"),
         (name = "commands", description = "The queue"),
         (name = "acme-policies", description = "Which ACME payload, for whom, under which attestation rule"),
+        (name = "certificate-authorities", description = "Who issues what ACME policies ask for, and the webhooks by which it asks back"),
+        (name = "label-rules", description = "Labels that follow from what is known of a device"),
         (name = "push-certs", description = "APNs certificates"),
         (name = "enrollment-doors", description = "The ways into management, and how each is set"),
         (name = "enrollment-links", description = "One-time permissions to enroll"),

@@ -111,7 +111,7 @@ pub async fn scope(tx: &mut Tx, id: PolicyId) -> Result<Scope> {
 /// A device or a user has enrolled (the first `TokenUpdate`): what was known of a former enrollment is forgotten, facts
 /// are those of `Authenticate`, labels follow from them, and the policies whose scope holds it are decided for.
 pub async fn enrolled(tx: &mut Tx, ctx: &Context, enrollment: &Enrollment, now: Timestamp) -> Result<()> {
-    forget(tx, enrollment.id).await?;
+    forget(tx, enrollment.id, now).await?;
     let facts = target::from_authenticate(enrollment);
     target::save(tx, enrollment, &facts, now).await?;
     label_rules::settle(tx, enrollment, &facts, now).await?;
@@ -121,15 +121,17 @@ pub async fn enrolled(tx: &mut Tx, ctx: &Context, enrollment: &Enrollment, now: 
 }
 
 /// An enrollment is over, or begins anew: with the enrollment profile, every profile that it brought is gone.
-pub async fn unenrolled(tx: &mut Tx, enrollment: EnrollmentId) -> Result<()> {
+pub async fn unenrolled(tx: &mut Tx, enrollment: EnrollmentId, now: Timestamp) -> Result<()> {
     for user in enrollments::users_of(tx, enrollment).await? {
-        forget(tx, user.id).await?;
+        forget(tx, user.id, now).await?;
     }
-    forget(tx, enrollment).await
+    forget(tx, enrollment, now).await
 }
 
-async fn forget(tx: &mut Tx, enrollment: EnrollmentId) -> Result<()> {
+async fn forget(tx: &mut Tx, enrollment: EnrollmentId, now: Timestamp) -> Result<()> {
     assignments::delete_of_enrollment(tx, enrollment).await?;
+    store::attempts::void_of_enrollment(tx, enrollment, "the enrollment is over", now).await?;
+    store::certificates::forsake(tx, enrollment, None).await?;
     store::facts::delete(tx, enrollment).await?;
     Ok(())
 }

@@ -11,7 +11,7 @@ use store::{IdSet, Tx, enrollments, scopes};
 
 use crate::acme::AcmePolicy;
 use crate::decision::{Decision, Form, Note, Outcome, Target, decision};
-use crate::error::{Result, corrupt};
+use crate::error::Result;
 use crate::facts::Facts;
 use crate::scope::Scope;
 use crate::{target, walk};
@@ -123,13 +123,10 @@ async fn loaded(tx: &mut Tx, ids: &[EnrollmentId]) -> Result<Vec<(Enrollment, Fa
     let parents: BTreeSet<_> = asked.iter().filter_map(|e| e.parent).collect();
     let parents = enrollments::many(tx, &IdSet::new(&parents.into_iter().collect::<Vec<_>>())).await?;
     let everybody: Vec<_> = asked.iter().chain(&parents).map(|e| e.id).collect();
-    let mut facts: HashMap<EnrollmentId, Facts> = HashMap::new();
-    for document in store::facts::of_many(tx, &IdSet::new(&everybody)).await? {
-        let read = serde_json::from_str(&document.body).map_err(|_| corrupt("facts"))?;
-        facts.insert(EnrollmentId(document.enrollment_id), read);
-    }
+    let documents = store::facts::of_many(tx, &IdSet::new(&everybody)).await?;
+    let bodies: HashMap<_, _> = documents.into_iter().map(|d| (EnrollmentId(d.enrollment_id), d.body)).collect();
     let parents: HashMap<_, _> = parents.into_iter().map(|e| (e.id, e)).collect();
-    let stored = |e: &Enrollment| facts.get(&e.id).cloned().unwrap_or_else(|| target::from_authenticate(e));
+    let stored = |e: &Enrollment| target::read(bodies.get(&e.id).map(String::as_str), e);
     let believed = |e: Enrollment| {
         let own = stored(&e);
         let facts = match e.parent.and_then(|id| parents.get(&id)) {

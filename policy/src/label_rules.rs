@@ -122,13 +122,14 @@ pub(crate) async fn settle(tx: &mut Tx, enrollment: &Enrollment, facts: &Facts, 
         let (is_on, should_be) = (has.contains(rule.label.as_str()), rule.holds(&seen));
         if should_be && !is_on {
             labels::put(tx, enrollment.id, &rule.label).await?;
+            labelled(tx, &rule.label, &[enrollment.id], &[], now).await?;
         } else if is_on && !should_be {
             labels::remove(tx, enrollment.id, &rule.label).await?;
+            labelled(tx, &rule.label, &[], &[enrollment.id], now).await?;
         } else {
             continue;
         }
         changed = true;
-        labelled(tx, enrollment.id, &rule.label, should_be, now).await?;
     }
     Ok(changed)
 }
@@ -144,20 +145,23 @@ fn readable(row: &store::label_rules::Row) -> Option<LabelRule> {
     }
 }
 
-async fn labelled(tx: &mut Tx, enrollment: EnrollmentId, label: &Label, on: bool, now: Timestamp) -> Result<()> {
-    let (kind, done) = if on { ("enrollment.labelled", "put on") } else { ("enrollment.unlabelled", "taken off") };
-    let summary = format!("label {label} was {done} by its rule");
+/// Writes into the log of events whom a label was put on, and whom it was taken off.
+async fn labelled(tx: &mut Tx, label: &Label, on: &[EnrollmentId], off: &[EnrollmentId], now: Timestamp) -> Result<()> {
+    let put_on = format!("label {label} was put on by its rule");
+    let taken_off = format!("label {label} was taken off by its rule");
     let data = serde_json::json!({ "label": label });
-    let event = NewEvent {
+    let event = |kind, enrollment: &EnrollmentId, summary| NewEvent {
         at: now,
         kind,
-        enrollment: Some(enrollment),
+        enrollment: Some(*enrollment),
         command: None,
         actor: "server",
-        summary: &summary,
+        summary,
         data: &data,
     };
-    store::events::record(tx, &event).await?;
+    let on = on.iter().map(|id| event("enrollment.labelled", id, put_on.as_str()));
+    let off = off.iter().map(|id| event("enrollment.unlabelled", id, taken_off.as_str()));
+    store::events::record_many(tx, &on.chain(off).collect::<Vec<_>>()).await?;
     Ok(())
 }
 
@@ -176,10 +180,7 @@ pub(crate) async fn step(tx: &mut Tx, ctx: &Context, now: Timestamp, limit: usiz
     let has: HashSet<_> = labels::among(tx, &set, &rule.label).await?.into_iter().collect();
     let (mut on, mut off) = (Vec::new(), Vec::new());
     for enrollment in store::enrollments::many(tx, &set).await? {
-        let facts = match bodies.remove(&enrollment.id) {
-            Some(body) => serde_json::from_str(&body).map_err(|_| corrupt("facts"))?,
-            None => target::from_authenticate(&enrollment),
-        };
+        let facts = target::read(bodies.remove(&enrollment.id).as_deref(), &enrollment);
         match (has.contains(&enrollment.id), rule.holds(&Seen::new(&enrollment, &facts))) {
             (false, true) => on.push(enrollment.id),
             (true, false) => off.push(enrollment.id),
@@ -188,12 +189,7 @@ pub(crate) async fn step(tx: &mut Tx, ctx: &Context, now: Timestamp, limit: usiz
     }
     labels::put_many(tx, &IdSet::new(&on), &rule.label).await?;
     labels::remove_many(tx, &IdSet::new(&off), &rule.label).await?;
-    for id in &on {
-        labelled(tx, *id, &rule.label, true, now).await?;
-    }
-    for id in &off {
-        labelled(tx, *id, &rule.label, false, now).await?;
-    }
+    labelled(tx, &rule.label, &on, &off, now).await?;
     on.extend(off);
     if !on.is_empty() {
         labels_changed(tx, ctx, &on, now).await?;

@@ -74,6 +74,15 @@ pub async fn facts_of(tx: &mut Tx, enrollment: &Enrollment) -> Result<Facts> {
     }
 }
 
+/// The facts in a stored document. Where it cannot be read, what `Authenticate` said: one bad row holds up nobody else.
+pub(crate) fn read(body: Option<&str>, enrollment: &Enrollment) -> Facts {
+    let Some(body) = body else { return from_authenticate(enrollment) };
+    serde_json::from_str(body).unwrap_or_else(|_| {
+        tracing::error!(enrollment.id = %enrollment.id, "the stored facts of an enrollment cannot be read");
+        from_authenticate(enrollment)
+    })
+}
+
 /// What is believed of a device, as its user channel sees it: what the user channel said itself counts too.
 pub(crate) fn of_user(mut device: Facts, own: Facts) -> Facts {
     let asked_at = own.asked_at;

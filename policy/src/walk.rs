@@ -5,6 +5,7 @@
 //! or whose labels change, is looked at by itself.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::Duration;
 
 use mdm_core::enrollment::Channel;
 use mdm_core::ids::{AssignmentId, EnrollmentId, PolicyId};
@@ -21,14 +22,39 @@ use crate::{Context, label_rules};
 /// How many enrollments one transaction looks at.
 pub(crate) const CHUNK: usize = 2_000;
 
+/// How long a walk waits that cannot go on.
+const PUT_ASIDE: Duration = Duration::from_mins(10);
+
 /// Walks on: first every label rule, so that scopes meet the labels as they are to be, then every scope; a chunk of enrollments at
 /// most. Wakes the reconcile loop again while there is more.
 pub(crate) async fn run_once(store: &Store, ctx: &Context, now: Timestamp) -> Result<()> {
     let mut left = CHUNK;
     while left > 0 {
-        let Some(looked_at) = store::retry(|| step(store, ctx, now, left)).await? else { return Ok(()) };
+        let looked_at = match store::retry(|| step(store, ctx, now, left)).await {
+            Err(e) if e.needs_human() => {
+                tracing::error!(error = %e, "a scope or the rule of a label cannot be followed; it is put aside");
+                store::retry(|| put_aside(store, now)).await?;
+                0
+            }
+            looked_at => match looked_at? {
+                Some(looked_at) => looked_at,
+                None => return Ok(()),
+            },
+        };
         left = left.saturating_sub(looked_at.max(1));
     }
+    Ok(())
+}
+
+/// The walk whose turn it is waits, so that it holds up no other (RG-19).
+async fn put_aside(store: &Store, now: Timestamp) -> Result<()> {
+    let (mut tx, later) = (store.begin().await?, now.plus(PUT_ASIDE));
+    if let Some(rule) = store::label_rules::next_walk(&mut tx, now).await? {
+        store::label_rules::postpone(&mut tx, &rule.label, later).await?;
+    } else if let Some(walk) = scopes::next_walk(&mut tx, now).await? {
+        scopes::postpone(&mut tx, PolicyId(walk.id), later).await?;
+    }
+    tx.commit().await?;
     Ok(())
 }
 

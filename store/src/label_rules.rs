@@ -79,3 +79,10 @@ pub async fn walked(tx: &mut Tx, label: &str, after: Option<EnrollmentId>) -> Re
         .bind(label).bind(after.map(|id| id.0)).execute(c).await.map(drop))?;
     Ok(())
 }
+
+/// The walk of a rule waits until then, where it is.
+pub async fn postpone(tx: &mut Tx, label: &str, until: Timestamp) -> Result<()> {
+    run!(tx, c => sqlx::query("UPDATE label_rule SET apply_at = $2 WHERE label = $1 AND apply_at IS NOT NULL")
+        .bind(label).bind(until.0).execute(c).await.map(drop))?;
+    Ok(())
+}

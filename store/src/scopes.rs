@@ -220,6 +220,13 @@ pub async fn walked(tx: &mut Tx, policy: PolicyId, after: Option<EnrollmentId>) 
     Ok(())
 }
 
+/// The walk of a policy waits until then, where it is.
+pub async fn postpone(tx: &mut Tx, policy: PolicyId, until: Timestamp) -> Result<()> {
+    run!(tx, c => sqlx::query("UPDATE acme_policy SET rescope_at = $2 WHERE id = $1 AND rescope_at IS NOT NULL")
+        .bind(policy.0).bind(until.0).execute(c).await.map(drop))?;
+    Ok(())
+}
+
 /// An enrollment that takes commands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Enrolled {

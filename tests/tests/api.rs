@@ -2,10 +2,16 @@
 
 #[path = "api_stories/account_tokens.rs"]
 mod account_tokens;
+#[path = "api_stories/acme_certificates.rs"]
+mod acme_certificates;
 #[path = "api_stories/enrollment_doors.rs"]
 mod enrollment_doors;
 #[path = "api_stories/invitations.rs"]
 mod invitations;
+#[path = "api_stories/label_rules.rs"]
+mod label_rules;
+#[path = "api_stories/rollouts.rs"]
+mod rollouts;
 
 mod api_world;
 

@@ -37,6 +37,10 @@ async fn a_rule_is_written_over_and_walks_anew() {
         assert_eq!((second.revision, second.apply_at, second.apply_after), (2, Some(at(4).0), None));
         assert_eq!((second.body.as_str(), second.updated_by.as_str()), ("{\"a\":2}", "bob"));
         for label in [&label, &other] {
+            label_rules::postpone(&mut tx, label.as_str(), at(6)).await.unwrap();
+        }
+        assert_eq!(label_rules::next_walk(&mut tx, at(5)).await.unwrap(), None);
+        for label in [&label, &other] {
             label_rules::walked(&mut tx, label.as_str(), None).await.unwrap();
         }
         assert_eq!(label_rules::next_walk(&mut tx, at(9)).await.unwrap(), None);

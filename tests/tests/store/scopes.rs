@@ -133,8 +133,13 @@ async fn a_walk_goes_over_everybody_and_begins_anew_when_it_is_told_to() {
         assert_eq!((walk.id, walk.rescope_after), (policy.0, Some(one.0)));
         scopes::begin_walk(&mut tx, policy, at(5)).await.unwrap();
         assert_eq!(scopes::next_walk(&mut tx, at(5)).await.unwrap().unwrap().rescope_after, None);
+        scopes::postpone(&mut tx, policy, at(7)).await.unwrap();
+        assert_eq!(scopes::next_walk(&mut tx, at(6)).await.unwrap(), None);
+        assert_eq!(scopes::next_walk(&mut tx, at(7)).await.unwrap().unwrap().id, policy.0);
         scopes::walked(&mut tx, policy, None).await.unwrap();
         assert_eq!(scopes::next_walk(&mut tx, at(9)).await.unwrap(), None);
+        scopes::postpone(&mut tx, policy, at(7)).await.unwrap();
+        assert_eq!(scopes::next_walk(&mut tx, at(9)).await.unwrap(), None, "one that is over stays so");
         tx.commit().await.unwrap();
     })
     .await;

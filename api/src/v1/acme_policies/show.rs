@@ -2,10 +2,11 @@
 
 use axum::Json;
 use axum::extract::State;
+use policy::Scope;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{AcmePolicyView, Scope};
+use super::AcmePolicyView;
 use crate::Shared;
 use crate::extract::Path;
 use crate::problem::{Problem, ProblemBody};
@@ -48,7 +49,7 @@ pub(crate) async fn show_acme_policy(
 ) -> Result<Json<AcmePolicyDetail>, Problem> {
     let mut tx = shared.store.read().await?;
     let row = super::find(&mut tx, &name).await?;
-    let scope = Scope::stored(&mut tx, &row).await?;
+    let scope = policy::scope(&mut tx, row.id()).await?;
     let counts = store::assignments::counts(&mut tx, row.id()).await?;
     let count = |c: store::assignments::Count| StateCount { state: c.state, reason: c.reason, count: c.count };
     Ok(Json(AcmePolicyDetail { acme_policy: row.into(), scope, counts: counts.into_iter().map(count).collect() }))

@@ -30,6 +30,7 @@ pub(crate) struct AdeLabel {
     post, path = "/api/v1/ade-devices/label", tag = "ade", request_body = AdeLabel,
     responses(
         (status = 204, description = "Done"),
+        (status = 409, description = "The label has a rule", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "No server lists a device", body = ProblemBody, content_type = "application/problem+json"),
     ),
 )]
@@ -42,6 +43,9 @@ pub(crate) async fn label_ade_devices(
     let now = shared.clock.now();
     let label = body.label.as_ref().map(Label::as_str);
     let mut tx = shared.store.begin().await?;
+    if let Some(label) = &body.label {
+        policy::label_rules::refuse_by_hand(&mut tx, label).await?;
+    }
     for device in ade::profiles::devices(&mut tx, &body.serial_numbers).await? {
         store::ade::devices::label(&mut tx, device.server_id, &device.serial_number, label, now).await?;
     }

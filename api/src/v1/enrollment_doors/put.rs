@@ -19,6 +19,7 @@ use crate::problem::{FieldError, Problem, ProblemBody};
     responses(
         (status = 200, description = "Set", body = EnrollmentDoor),
         (status = 404, description = "No such door", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "The label has a rule", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "Every field that is wrong", body = ProblemBody, content_type = "application/problem+json"),
     ),
 )]
@@ -34,6 +35,9 @@ pub(crate) async fn put_enrollment_door(
     })?;
     let now = shared.clock.now();
     let mut tx = shared.store.begin().await?;
+    if let Some(label) = &settings.label {
+        policy::label_rules::refuse_by_hand(&mut tx, label).await?;
+    }
     enroll::door::store(&mut tx, door, &settings, &caller.actor, now).await?;
     let event = NewEvent {
         summary: &format!("the enrollment door {door} was set"),

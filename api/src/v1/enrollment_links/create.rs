@@ -108,6 +108,7 @@ impl NewEnrollmentLink {
     post, path = "/api/v1/enrollment-links", tag = "enrollment-links", request_body = NewEnrollmentLink,
     responses(
         (status = 201, description = "Made; keep the URL now", body = CreatedLink),
+        (status = 409, description = "The label has a rule", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "A field is wrong", body = ProblemBody, content_type = "application/problem+json"),
     ),
 )]
@@ -119,6 +120,9 @@ pub(crate) async fn create_enrollment_link(
     let new = new.link(&caller.actor)?;
     let now = shared.clock.now();
     let mut tx = shared.store.begin().await?;
+    if let Some(label) = &new.label {
+        policy::label_rules::refuse_by_hand(&mut tx, label).await?;
+    }
     let (id, code) = enroll::link::create(&mut tx, &new, &shared.random, now).await?;
     let event = NewEvent {
         summary: &format!("an enrollment link for {} use(s) was made", new.max_uses),

@@ -24,6 +24,7 @@ async fn change(shared: &Shared, caller: &Caller, id: Uuid, label: &str, on: boo
     let (id, now) = (EnrollmentId(id), shared.clock.now());
     let mut tx = shared.store.begin().await?;
     super::find(&mut tx, id.0).await?;
+    policy::label_rules::refuse_by_hand(&mut tx, &label).await?;
     let (changed, kind, done) = if on {
         (store::labels::put(&mut tx, id, &label).await?, "enrollment.labelled", "put on")
     } else {

@@ -56,7 +56,7 @@ pub(crate) struct CreatedInvitation {
     post, path = "/api/v1/invitations", tag = "invitations", request_body = Wanted,
     responses(
         (status = 201, description = "Made; keep the code now", body = CreatedInvitation),
-        (status = 409, description = "The configuration takes no codes", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "The configuration takes no codes, or the label has a rule", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "A field is wrong", body = ProblemBody, content_type = "application/problem+json"),
     ),
 )]
@@ -83,6 +83,9 @@ pub(crate) async fn create_invitation(
     };
     let now = shared.clock.now();
     let mut tx = shared.store.begin().await?;
+    if let Some(label) = &new.label {
+        policy::label_rules::refuse_by_hand(&mut tx, label).await?;
+    }
     let (id, code) = invitation::create(&mut tx, &new, &shared.random, now).await?;
     let row = store::invitations::get(&mut tx, id).await?.ok_or_else(|| Problem::not_found("invitation", id))?;
     let event = NewEvent {
