@@ -2,16 +2,21 @@
 //!
 //! The real server (TLS, SQLite, its own CA, generated keys) runs in this process on loopback. First, devices come in by every
 //! door: link, Automated Device Enrollment, account-driven user and device enrollment; each gets the MDM identity that its
-//! silicon allows, and two are renewed. Then a fleet enrolls by one-time links; one ACME policy is assigned through the REST API; a stand-in of APNs takes
-//! the server's pushes, and a device acts only once such a push has reached it. The command succeeds only if every
-//! outcome is the one that Apple's pages demand, written by hand in the fleet, and if the REST API tells the same story
-//! as the devices.
+//! silicon allows, and two are renewed. Then a fleet enrolls by one-time links; an ACME policy is assigned through the REST API; a
+//! stand-in of APNs takes the server's pushes, and a device acts only once such a push has reached it. Each device runs ACME with
+//! `device-attest-01` against a test authority, which asks the server by its webhooks; the server looks for the certificate on the
+//! device and calls it verified. Two certificates are short-lived and renewed. A second policy, of an authority as strict as
+//! step-ca, goes out in rings; the first ring fails, the rollout pauses by itself, and is resumed. The command succeeds only if
+//! every outcome is the one that Apple's pages demand, written by hand in the fleet, and if the REST API tells the same story as
+//! the devices.
 
+mod authorities;
 mod board;
 mod doors;
 mod drive;
 mod judge;
 mod operator;
+mod rings;
 mod services;
 
 use std::net::{SocketAddr, TcpListener};
@@ -33,11 +38,20 @@ use crate::config::Config;
 use board::Board;
 use doors::Doors;
 use drive::Fleet;
+use judge::Watched;
 pub use operator::Operator;
+use rings::Rings;
 use services::Services;
 
-/// The policy's name in the REST API.
+use crate::cli::client::Client;
+use crate::cli::report::Report;
+
+/// The name of the policy for everybody.
 const POLICY: &str = "pilot";
+/// The devices whose first certificate of that policy is short-lived.
+const SHORT_LIVED: [(&str, &str); 2] = [("iPhone17,2", "26.1"), ("Mac17,5", "26.4")];
+/// How long that one is valid before and after it is issued, seconds: two thirds of its life are over when it is issued.
+const LIFE: (i64, i64) = (280, 90);
 
 /// Arguments of `assay pilot`.
 #[derive(Debug, ClapArgs)]
@@ -51,6 +65,9 @@ pub struct Args {
     /// An empty PostgreSQL database in place of SQLite.
     #[arg(long)]
     pub database: Option<String>,
+    /// Write the report as an HTML page with charts into this file.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// Seconds until devices that are not done count as failed.
     #[arg(long, default_value_t = 180)]
     pub patience: u64,
@@ -61,7 +78,7 @@ pub struct Args {
 
 impl Default for Args {
     fn default() -> Self {
-        Self { keep: false, dir: None, database: None, patience: 180, log: "error".to_owned() }
+        Self { keep: false, dir: None, database: None, html: None, patience: 180, log: "error".to_owned() }
     }
 }
 
@@ -92,16 +109,24 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     let doors = Doors { operator: &operator, services: &services, trust: &trust, public_url, patience };
     let identities_good = doors.run().await?;
 
-    let members = fleet::fleet();
-    let fleet = Fleet::enroll(members, &operator, &trust, &board).await?;
+    let fleet = Fleet::enroll(fleet::fleet(), &operator, &services, &trust, &board).await?;
     let waker = fleet.wake_by(Arc::clone(&services.apns));
+    authorities::set_up(&operator, &services, &trust).await.context("setting up the certificate authorities")?;
+    let renewed = short_lived(&fleet, &services)?;
     board.say(&format!("{} devices are enrolled; assigning the policy «{POLICY}» to all", fleet.devices()));
-    assign(&operator).await?;
+    authorities::policy_for_everybody(&operator, POLICY, drive::LABEL).await?;
 
-    let verdicts = judge::watch(&operator, &fleet, POLICY, &board, patience).await?;
+    let directory = services.office.directory_url();
+    let watched =
+        Watched { operator: &operator, fleet: &fleet, policy: POLICY, directory: &directory, renewed: &renewed };
+    let verdicts = judge::watch(&watched, &board, patience).await?;
+    let rings = Rings { operator: &operator, services: &services, fleet: &fleet, board: &board, patience };
+    let rings_good = rings.run().await.context("the rings of a rollout")?;
     waker.abort();
-    let pushes = services.apns.accepted();
-    let good = board.finish(&verdicts, pushes) && identities_good;
+    let certificates_good = board.finish(&verdicts, services.apns.accepted());
+    println!("{} certificates were renewed before their end.", renewed.len());
+    let report_good = report(&server, &token, args.html.as_deref()).await.context("the report")?;
+    let good = identities_good && certificates_good && rings_good && report_good;
 
     if args.keep {
         keep(&config, &server, &token, folder.path()).await?;
@@ -217,22 +242,31 @@ pub async fn upload_push_certificate(operator: &Operator, authority: &Authority)
     Ok(())
 }
 
-/// One policy, for everybody.
-async fn assign(operator: &Operator) -> Result<()> {
-    let policy = json!({
-        "name": POLICY,
-        "channel": "both",
-        "directory_url": "https://acme.example.com/acme/devices/directory",
-        "client_identifier": "{random}",
-        "subject": [[["O", "Pilot"]], [["CN", "{enrollment_id}"]]],
-        "key_type": "ECSECPrimeRandom",
-        "key_size": 256,
-        "hardware_bound": "when_supported",
-        "attest": "when_supported",
-        "ca_accepts_unattested": true,
-    });
-    operator.create_policy(POLICY, &policy).await.context("creating the policy")?;
-    operator.assign_to_all(POLICY).await.context("assigning the policy")
+/// Makes the first certificates of some devices short-lived; gives their lines.
+fn short_lived(fleet: &Fleet, services: &Services) -> Result<Vec<usize>> {
+    let of = |wanted: (&'static str, &'static str)| {
+        let found = fleet.lines.iter().enumerate().find(|(_, line)| line.product == wanted && line.user.is_none());
+        let (number, line) = found.with_context(|| format!("the fleet has no {wanted:?}"))?;
+        services.office.short_lived(&line.serial_number, LIFE.0, LIFE.1);
+        Ok(number)
+    };
+    SHORT_LIVED.into_iter().map(of).collect()
+}
+
+/// Prints the report as `assay report` does, and writes the page; true where both speak of every policy.
+async fn report(server: &Running, token: &str, html: Option<&Path>) -> Result<bool> {
+    let url = url::Url::parse(&format!("https://localhost:{}", server.operator.port()))?;
+    let anchors = server.anchors.iter().map(|anchor| anchor.der().to_vec()).collect();
+    let report = Report::fetch(&Client::new(&url, token, anchors)?, &[]).await?;
+    let (text, page) = (report.text(), report.html());
+    println!();
+    print!("{text}");
+    if let Some(file) = html {
+        std::fs::write(file, &page).with_context(|| format!("cannot write {}", file.display()))?;
+        println!("The same with charts: {}", file.display());
+    }
+    let complete = [POLICY, rings::POLICY].iter().all(|name| text.contains(name) && page.contains(name));
+    Ok(complete && page.contains("<svg"))
 }
 
 async fn keep(config: &Config, server: &Running, token: &str, folder: &Path) -> Result<()> {

@@ -51,7 +51,7 @@ pub struct Answered {
     pub queries: Vec<String>,
     /// ACME payloads that were installed.
     pub acme: Vec<Acme>,
-    /// The command had been finished before and came again.
+    /// The command had been finished before on this channel and came again.
     pub repeated: bool,
 }
 
@@ -121,7 +121,7 @@ impl Device {
             refusal: None,
             queries: Vec::new(),
             acme: Vec::new(),
-            repeated: self.finished.contains(uuid),
+            repeated: self.finished.contains(&(channel, uuid.to_owned())),
         }
     }
 
@@ -157,7 +157,7 @@ impl Device {
                 answered.refusal = Some(refusal);
             }
         }
-        self.finished.insert(uuid.to_owned());
+        self.finished.insert((channel, uuid.to_owned()));
         Ok((report.string("Status", answered.status.as_str()).document(), answered))
     }
 

@@ -132,7 +132,7 @@ pub struct Device {
     pub unmanaged: Vec<Vec<u8>>,
     pub(crate) channels: Vec<Channel>,
     pub(crate) history: Vec<Answered>,
-    pub(crate) finished: BTreeSet<String>,
+    pub(crate) finished: BTreeSet<(ChannelId, String)>,
     pub(crate) ready_key: Option<PKey<Private>>,
     pub(crate) device_ca: Option<DeviceCa>,
     pub(crate) attestation: Option<attestation::Authority>,

@@ -23,6 +23,8 @@ pub(super) enum Stage {
     Sent,
     /// The server has seen the acknowledgement.
     Acknowledged,
+    /// The server has seen the certificate.
+    Verified,
 }
 
 /// The outcome of one line.
@@ -43,6 +45,7 @@ struct Row {
     decided: Option<String>,
     sent: bool,
     acknowledged: bool,
+    verified: bool,
     bar: Option<ProgressBar>,
 }
 
@@ -50,13 +53,14 @@ impl Row {
     fn text(&self) -> String {
         let mark = |on: bool, word: &'static str| if on { word } else { "·" };
         format!(
-            "{:<54} {:<8} {:<7} {:<5} {:<4} {:<5} {}",
+            "{:<54} {:<8} {:<7} {:<5} {:<4} {:<3} {:<8} {}",
             self.label,
             mark(self.enrolled, "enrolled"),
             mark(self.not_now, "NotNow"),
             mark(self.asked, "asked"),
             mark(self.sent, "sent"),
             mark(self.acknowledged, "ack"),
+            mark(self.verified, "verified"),
             self.decided.as_deref().unwrap_or("·"),
         )
     }
@@ -125,6 +129,7 @@ impl Board {
                 Stage::Asked => &mut row.asked,
                 Stage::Sent => &mut row.sent,
                 Stage::Acknowledged => &mut row.acknowledged,
+                Stage::Verified => &mut row.verified,
             };
             !std::mem::replace(flag, true)
         });
@@ -150,17 +155,17 @@ impl Board {
                 None => eprintln!("{:>6.1}s {}", state.start.elapsed().as_secs_f64(), row.text()),
             }
             let count = |of: fn(&Row) -> bool| state.rows.iter().filter(|row| of(row)).count();
-            let done =
-                count(|row| row.acknowledged || row.decided.as_deref().is_some_and(|d| d.starts_with("no profile")));
+            let done = count(|row| row.verified || row.decided.as_deref().is_some_and(|d| d.starts_with("no profile")));
             if let Some((_, bar)) = &state.screen {
                 bar.set_position(done as u64);
                 bar.set_message(format!(
-                    "enrolled {}  asked {}  decided {}  sent {}  acknowledged {}",
+                    "enrolled {}  asked {}  decided {}  sent {}  acknowledged {}  verified {}",
                     count(|row| row.enrolled),
                     count(|row| row.asked),
                     count(|row| row.decided.is_some()),
                     count(|row| row.sent),
                     count(|row| row.acknowledged),
+                    count(|row| row.verified),
                 ));
             }
         });
@@ -178,8 +183,8 @@ impl Board {
                 let _ = all.clear();
             }
             println!(
-                "{:<54} {:<8} {:<7} {:<5} {:<4} {:<5} decision and reason",
-                "device", "", "", "asked", "sent", "ack"
+                "{:<54} {:<8} {:<7} {:<5} {:<4} {:<3} {:<8} decision and reason",
+                "device", "", "", "asked", "sent", "ack", ""
             );
             for (row, verdict) in state.rows.iter().zip(verdicts) {
                 println!("{}", row.text());
@@ -194,7 +199,7 @@ impl Board {
             println!("{pushes} pushes were accepted by the stand-in of APNs; {} in all.", took(state.start));
             if bad == 0 {
                 println!(
-                    "All {all} outcomes are those that Apple's table demands, and the API says what the devices saw."
+                    "All {all} outcomes are those that Apple's table demands; each certificate that the API calls verified is on its device."
                 );
             } else {
                 println!("{bad} of {all} outcomes are wrong.");

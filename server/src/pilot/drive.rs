@@ -8,17 +8,21 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use simulator::acme::Acme;
 use simulator::apns::{Answer, ApnsStandIn};
-use simulator::commands::Status;
-use simulator::device::{ChannelId, Device, Session};
+use simulator::commands::{Answered, Status};
+use simulator::device::{Behaviour, ChannelId, Device, Session};
 use simulator::fleet::{Expected, Member};
 use simulator::hardware::{Attestation, Family};
 use simulator::http::Trust;
+use simulator::installed::Installed;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::board::{Board, Stage};
 use super::operator::Operator;
+use super::services::Services;
 
+/// The label of every device of the fleet.
+pub(super) const LABEL: &str = "pilot";
 /// Devices that enroll at the same time: as many as keep two cores busy with key generation.
 const AT_ONCE: usize = 8;
 /// How long a device that answered `NotNow` waits until it polls by itself.
@@ -39,17 +43,55 @@ pub(super) struct Line {
     pub(super) device_id: String,
     /// `user_short_name` of a user channel.
     pub(super) user: Option<String>,
+    /// `ProductName` and `OSVersion`.
+    pub(super) product: (&'static str, &'static str),
+    /// The serial number, whether or not the device tells it.
+    pub(super) serial_number: String,
     /// What must come out.
     pub(super) expected: Expected,
+}
+
+/// A certificate on a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Held {
+    /// The ACME payload that it came by.
+    pub(super) acme: Acme,
+    /// SHA-256 of the certificate, hexadecimal.
+    pub(super) sha256: String,
+    /// The silicon attested its key.
+    pub(super) attested: bool,
 }
 
 /// What a channel saw.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Seen {
-    /// The ACME payload that is installed.
-    pub(super) acme: Option<Acme>,
+    /// `DirectoryURL` → the certificate that is there now.
+    pub(super) held: BTreeMap<String, Held>,
+    /// `DirectoryURL` → how many certificates came from there.
+    pub(super) came: BTreeMap<String, usize>,
+    /// Profiles that failed because the certificate authority gave none.
+    pub(super) failed: usize,
     /// What the device itself objects to.
     pub(super) complaints: Vec<String>,
+}
+
+impl Seen {
+    /// Notes the identities that are there now.
+    fn hold(&mut self, identities: &[Installed]) -> Result<()> {
+        let mut held = BTreeMap::new();
+        for identity in identities {
+            let der = identity.identity.certificate.to_der()?;
+            let sha256 = mdm_core::ids::Fingerprint::of(&der).to_string();
+            let directory = identity.acme.directory_url.clone();
+            let new = Held { acme: identity.acme.clone(), sha256, attested: identity.attested };
+            if self.held.get(&directory) != Some(&new) {
+                *self.came.entry(directory.clone()).or_default() += 1;
+            }
+            held.insert(directory, new);
+        }
+        self.held = held;
+        Ok(())
+    }
 }
 
 type Wake = (Vec<u8>, String);
@@ -73,6 +115,7 @@ impl Fleet {
     pub(super) async fn enroll(
         members: Vec<Member>,
         operator: &Operator,
+        services: &Services,
         trust: &Trust,
         board: &Board,
     ) -> Result<Self> {
@@ -85,12 +128,13 @@ impl Fleet {
             let first = lines.len();
             board.add(&own);
             lines.extend(own);
-            let (operator, trust, board, gate, run) =
-                (operator.clone(), trust.clone(), board.clone(), Arc::clone(&gate), run.clone());
+            let behaviour = Behaviour { runs_acme: true, ..member.behaviour.clone() };
+            let device = services.device(member.record(&run, number)?, trust, behaviour)?;
+            let (operator, board, gate, run) = (operator.clone(), board.clone(), Arc::clone(&gate), run.clone());
             tasks.spawn(async move {
                 let _turn = gate.acquire().await;
                 let label = format!("{} {}", member.product_name, member.os_version);
-                enroll_one(&member, &run, number, first, &operator, trust, &board)
+                enroll_one(device, &member, &run, number, first, &operator, &board)
                     .await
                     .with_context(|| format!("{label} could not enroll"))
             });
@@ -165,6 +209,8 @@ fn lines_of(member: &Member, run: &str, number: usize) -> Result<Vec<Line>> {
         mac: hardware.family == Family::Mac,
         device_id: record.enrollment_id.clone().unwrap_or_else(|| record.udid.clone()),
         user: None,
+        product: (member.product_name, member.os_version),
+        serial_number: record.serial_number.clone(),
         expected: member.expected,
     };
     let mut lines = vec![line.clone()];
@@ -176,22 +222,20 @@ fn lines_of(member: &Member, run: &str, number: usize) -> Result<Vec<Line>> {
 }
 
 async fn enroll_one(
+    mut device: Device,
     member: &Member,
     run: &str,
     number: usize,
     first: usize,
     operator: &Operator,
-    trust: Trust,
     board: &Board,
 ) -> Result<Driven> {
-    let record = member.record(run, number)?;
     let wish = if member.own_device {
-        json!({ "kind": "user", "managed_apple_account": "person@school.example", "note": "pilot" })
+        json!({ "kind": "user", "managed_apple_account": "person@school.example", "note": "pilot", "label": LABEL })
     } else {
-        json!({ "kind": "device", "note": "pilot", "label": "pilot" })
+        json!({ "kind": "device", "note": "pilot", "label": LABEL })
     };
     let link = operator.link(&wish).await?;
-    let mut device = Device::new(record, trust, member.behaviour.clone())?;
     device.enroll(&link).await?;
     board.reached(first, Stage::Enrolled);
     let mut lines = BTreeMap::from([(ChannelId::DEVICE, first)]);
@@ -210,7 +254,7 @@ async fn live(mut driven: Driven, mut wakes: mpsc::UnboundedReceiver<Wake>, seen
         let Some(line) = driven.lines.get(&channel).copied() else { continue };
         loop {
             let session = driven.device.session(channel).await;
-            if !learn(session, &seen, line, &board) {
+            if !learn(session, driven.device.identities(channel), &seen, line, &board) {
                 break;
             }
             // The device answered NotNow last: it comes back by itself, without a push.
@@ -220,9 +264,18 @@ async fn live(mut driven: Driven, mut wakes: mpsc::UnboundedReceiver<Wake>, seen
 }
 
 /// Notes what a session brought; true where the device will poll again by itself.
-fn learn(session: simulator::error::Result<Session>, seen: &Mutex<Vec<Seen>>, line: usize, board: &Board) -> bool {
+fn learn(
+    session: simulator::error::Result<Session>,
+    identities: &[Installed],
+    seen: &Mutex<Vec<Seen>>,
+    line: usize,
+    board: &Board,
+) -> bool {
     let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(seen) = seen.get_mut(line) else { return false };
+    if let Err(error) = seen.hold(identities) {
+        seen.complaints.push(error.to_string());
+    }
     match session {
         Ok(session) => {
             session.answered.iter().for_each(|answered| note(answered, seen, line, board));
@@ -236,7 +289,7 @@ fn learn(session: simulator::error::Result<Session>, seen: &Mutex<Vec<Seen>>, li
 }
 
 /// What one answered command means for the line.
-fn note(answered: &simulator::commands::Answered, seen: &mut Seen, line: usize, board: &Board) {
+fn note(answered: &Answered, seen: &mut Seen, line: usize, board: &Board) {
     if answered.repeated {
         seen.complaints.push(format!("{} came again after it was finished", answered.request_type));
     }
@@ -245,11 +298,14 @@ fn note(answered: &simulator::commands::Answered, seen: &mut Seen, line: usize, 
         ("DeviceInformation", Status::Acknowledged) => board.reached(line, Stage::Asked),
         ("InstallProfile", Status::Acknowledged) => {
             board.reached(line, Stage::Sent);
-            seen.acme = answered.acme.last().cloned().or_else(|| seen.acme.take());
         }
         _ => {}
     }
     if let Some(refusal) = &answered.refusal {
+        if refusal.chain().iter().any(|item| item.domain == "MCACMEErrorDomain") {
+            seen.failed += 1;
+            return;
+        }
         seen.complaints.push(format!("{} refused: {}", answered.request_type, refusal.text));
     }
 }

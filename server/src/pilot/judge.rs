@@ -5,44 +5,66 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde_json::Value;
-use simulator::fleet::{Because, Expected};
+use simulator::fleet::{Attest, Because, Expected};
 
 use super::board::{Board, Stage, Verdict};
-use super::drive::{Fleet, Line, Seen};
+use super::drive::{Fleet, Held, Line, Seen};
 use super::operator::Operator;
 
 /// How often the REST API is asked.
 const EVERY: Duration = Duration::from_millis(250);
 /// States of an assignment in which nothing more happens by itself.
-const SETTLED: [&str; 3] = ["installed", "blocked", "failed"];
+const SETTLED: [&str; 3] = ["verified", "blocked", "failed"];
+
+/// What is watched.
+pub(super) struct Watched<'a> {
+    pub(super) operator: &'a Operator,
+    pub(super) fleet: &'a Fleet,
+    /// The policy's name.
+    pub(super) policy: &'a str,
+    /// `DirectoryURL` of its authority.
+    pub(super) directory: &'a str,
+    /// The lines whose certificate is renewed.
+    pub(super) renewed: &'a [usize],
+}
 
 /// Waits until every assignment is settled, then judges each line.
-pub(super) async fn watch(
-    operator: &Operator,
-    fleet: &Fleet,
-    policy: &str,
-    board: &Board,
-    patience: Duration,
-) -> Result<Vec<Verdict>> {
+pub(super) async fn watch(watched: &Watched<'_>, board: &Board, patience: Duration) -> Result<Vec<Verdict>> {
+    let Watched { operator, fleet, policy, directory, renewed } = *watched;
     let start = Instant::now();
     loop {
         let enrollments = enrollments(operator, &fleet.lines).await?;
         let assignments = by_enrollment(operator.assignments(policy).await?);
+        let certificates = operator.certificates(policy).await?;
         let mut open = 0;
         let mut verdicts = Vec::new();
         for (number, (line, enrollment)) in fleet.lines.iter().zip(&enrollments).enumerate() {
             let assignment = enrollment.as_ref().and_then(|id| assignments.get(id));
             let state = assignment.map(|a| text(a, "/state")).unwrap_or_default();
             if let Some(assignment) = assignment {
-                if ["blocked", "installing", "installed", "failed"].contains(&state.as_str()) {
+                if !["assigned", "held", "awaiting_facts"].contains(&state.as_str()) {
                     board.decided(number, &decision(assignment));
                 }
-                if state == "installed" {
+                if ["installed", "verified"].contains(&state.as_str()) {
                     board.reached(number, Stage::Acknowledged);
                 }
+                if state == "verified" {
+                    board.reached(number, Stage::Verified);
+                }
             }
-            open += usize::from(!SETTLED.contains(&state.as_str()));
-            verdicts.push(judge(line, &fleet.seen(number), enrollment.as_deref(), assignment));
+            let seen = fleet.seen(number);
+            let must_come = usize::from(matches!(line.expected, Expected::Profile { .. }));
+            let must_come = must_come + usize::from(renewed.contains(&number));
+            let came = seen.came.get(directory).copied().unwrap_or_default();
+            open += usize::from(!SETTLED.contains(&state.as_str()) || came < must_come);
+            let of_line: Vec<&Value> =
+                certificates.iter().filter(|c| Some(text(c, "/enrollment_id")) == *enrollment).collect();
+            let story = Story { enrollment: enrollment.as_deref(), assignment, certificates: &of_line };
+            let mut verdict = judge(line, &seen, directory, &story);
+            if came > must_come {
+                verdict.wrong.push(format!("{came} certificates came, {must_come} must"));
+            }
+            verdicts.push(verdict);
         }
         if open == 0 || start.elapsed() > patience {
             return Ok(verdicts);
@@ -51,12 +73,12 @@ pub(super) async fn watch(
     }
 }
 
-fn text(value: &Value, pointer: &str) -> String {
+pub(super) fn text(value: &Value, pointer: &str) -> String {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 /// The id of each line's enrollment in the REST API, found by what the device calls itself.
-async fn enrollments(operator: &Operator, lines: &[Line]) -> Result<Vec<Option<String>>> {
+pub(super) async fn enrollments(operator: &Operator, lines: &[Line]) -> Result<Vec<Option<String>>> {
     let all = operator.all("/api/v1/enrollments").await?;
     let of = |line: &Line, enrollment: &&Value| {
         let same = |key: &str| text(enrollment, key) == line.device_id;
@@ -70,7 +92,7 @@ async fn enrollments(operator: &Operator, lines: &[Line]) -> Result<Vec<Option<S
     Ok(lines.iter().map(|line| all.iter().find(|e| of(line, e)).map(|e| text(e, "/id"))).collect())
 }
 
-fn by_enrollment(assignments: Vec<Value>) -> BTreeMap<String, Value> {
+pub(super) fn by_enrollment(assignments: Vec<Value>) -> BTreeMap<String, Value> {
     assignments.into_iter().map(|assignment| (text(&assignment, "/enrollment_id"), assignment)).collect()
 }
 
@@ -118,33 +140,66 @@ fn code(because: Because) -> &'static str {
     }
 }
 
-fn judge(line: &Line, seen: &Seen, enrollment: Option<&str>, assignment: Option<&Value>) -> Verdict {
+/// What the REST API says of a line.
+struct Story<'a> {
+    enrollment: Option<&'a str>,
+    assignment: Option<&'a Value>,
+    certificates: &'a [&'a Value],
+}
+
+fn judge(line: &Line, seen: &Seen, directory: &str, story: &Story<'_>) -> Verdict {
     let mut wrong = seen.complaints.clone();
-    if let Err(why) = line.expected.check(line.mac, seen.acme.as_ref()) {
+    let held = seen.held.get(directory);
+    if let Err(why) = line.expected.check(line.mac, held.map(|held| &held.acme)) {
         wrong.push(why);
     }
-    match assignment {
-        None => wrong.push(match enrollment {
-            Some(id) => format!("the API knows no assignment of enrollment {id}"),
-            None => format!("the API knows no enrollment of «{}»", line.device_id),
-        }),
-        Some(assignment) => compare(line, seen, assignment, &mut wrong),
+    if let (Expected::Profile { attest, .. }, Some(held)) = (line.expected, held)
+        && held.attested != (attest == Attest::True)
+    {
+        wrong.push(format!("its key is {}attested", if held.attested { "" } else { "not " }));
     }
-    let decided = assignment.map(decision).unwrap_or_default();
+    match (story.assignment, story.enrollment) {
+        (None, Some(id)) => wrong.push(format!("the API knows no assignment of enrollment {id}")),
+        (None, None) => wrong.push(format!("the API knows no enrollment of «{}»", line.device_id)),
+        (Some(assignment), _) => compare(line, held, assignment, &mut wrong),
+    }
+    prove(held, story.certificates, &mut wrong);
+    let decided = story.assignment.map(decision).unwrap_or_default();
     let reason = line.expected.because().map_or("as the policy wishes", code);
     Verdict { silicon: line.silicon, decided, reason, wrong }
 }
 
+/// The one certificate that the API calls verified is the one on the device.
+fn prove(held: Option<&Held>, certificates: &[&Value], wrong: &mut Vec<String>) {
+    let verified: Vec<&&Value> = certificates.iter().filter(|c| text(c, "/state") == "verified").collect();
+    match (held, verified.as_slice()) {
+        (None, []) => {}
+        (None, _) => wrong.push("the API calls a certificate verified that is not on the device".to_owned()),
+        (Some(_), []) => wrong.push("the API has verified no certificate".to_owned()),
+        (Some(held), [one]) => {
+            let flag = |key: &str| one.get(key).and_then(Value::as_bool).unwrap_or_default();
+            let same = text(one, "/certificate_sha256") == held.sha256
+                && flag("hardware_bound") == held.acme.hardware_bound
+                && flag("attested") == held.attested;
+            if !same {
+                wrong.push(format!("the API has verified {one}, the device has {held:?}"));
+            }
+        }
+        (Some(_), more) => wrong.push(format!("the API calls {} certificates verified", more.len())),
+    }
+}
+
 /// The API must say what the device saw.
-fn compare(line: &Line, seen: &Seen, assignment: &Value, wrong: &mut Vec<String>) {
+fn compare(line: &Line, held: Option<&Held>, assignment: &Value, wrong: &mut Vec<String>) {
     let decision = assignment.get("decision").unwrap_or(&Value::Null);
     let (state, outcome) = (text(assignment, "/state"), text(decision, "/outcome"));
     let (must_be, must_decide) = match line.expected {
-        Expected::Profile { .. } => ("installed", "open"),
+        Expected::Profile { .. } => ("verified", "open"),
         Expected::Refused(_) => ("blocked", "closed"),
     };
     if state != must_be || outcome != must_decide {
-        wrong.push(format!("the API says «{state}», decided «{outcome}»; must be «{must_be}», «{must_decide}»"));
+        let why = text(assignment, "/reason");
+        wrong.push(format!("the API says «{state}» {why}, decided «{outcome}»; must be «{must_be}», «{must_decide}»"));
     }
     let codes = reasons(decision);
     if let Some(because) = line.expected.because()
@@ -152,7 +207,7 @@ fn compare(line: &Line, seen: &Seen, assignment: &Value, wrong: &mut Vec<String>
     {
         wrong.push(format!("the API's reasons are {codes:?}; {} is missing", code(because)));
     }
-    let Some(acme) = &seen.acme else { return };
+    let Some(acme) = held.map(|held| &held.acme) else { return };
     let form = |key: &str| decision.pointer(&format!("/form/{key}"));
     let attest = match acme.attest {
         Some(true) => "true",
@@ -172,18 +227,20 @@ fn compare(line: &Line, seen: &Seen, assignment: &Value, wrong: &mut Vec<String>
 mod tests {
     use serde_json::json;
     use simulator::acme::Acme;
-    use simulator::fleet::Attest;
 
     use super::*;
 
+    const CA: &str = "https://ca.example/";
+
     fn line(expected: Expected) -> Line {
         let label = "iPhone17,2".to_owned();
-        Line { label, silicon: "", mac: false, device_id: "U".to_owned(), user: None, expected }
+        let (product, serial_number) = (("iPhone17,2", "18.1"), "S".to_owned());
+        Line { label, silicon: "", mac: false, device_id: "U".to_owned(), user: None, product, serial_number, expected }
     }
 
-    fn seen(attest: Option<bool>) -> Seen {
+    fn seen(attest: Option<bool>, attested: bool) -> Seen {
         let acme = Acme {
-            directory_url: "https://ca.example/".to_owned(),
+            directory_url: CA.to_owned(),
             client_identifier: "x".to_owned(),
             key_type: "ECSECPrimeRandom".to_owned(),
             key_size: 256,
@@ -192,34 +249,46 @@ mod tests {
             key_is_extractable: None,
             allow_all_apps_access: None,
         };
-        Seen { acme: Some(acme), complaints: Vec::new() }
+        let held = Held { acme, sha256: "aa".to_owned(), attested };
+        Seen { held: [(CA.to_owned(), held)].into(), ..Seen::default() }
     }
 
     fn open(attest: &str) -> Value {
-        json!({ "state": "installed", "decision": { "outcome": "open", "form": { "hardware_bound": true, "attest": attest } } })
+        json!({ "state": "verified", "decision": { "outcome": "open", "form": { "hardware_bound": true, "attest": attest } } })
     }
 
-    fn wrong(expected: Expected, seen: &Seen, assignment: &Value) -> Vec<String> {
-        judge(&line(expected), seen, Some("id"), Some(assignment)).wrong
+    fn verified(sha256: &str) -> Value {
+        json!({ "state": "verified", "certificate_sha256": sha256, "hardware_bound": true, "attested": true })
+    }
+
+    fn wrong(expected: Expected, seen: &Seen, assignment: &Value, certificate: Option<&Value>) -> usize {
+        let certificates: Vec<&Value> = certificate.into_iter().collect();
+        let story = Story { enrollment: Some("id"), assignment: Some(assignment), certificates: &certificates };
+        judge(&line(expected), seen, CA, &story).wrong.len()
     }
 
     const FULL: Expected = Expected::Profile { hardware_bound: true, attest: Attest::True, because: None };
 
     #[test]
-    fn three_stories_that_agree_are_right() {
-        assert_eq!(wrong(FULL, &seen(Some(true)), &open("true")), [""; 0]);
+    fn stories_that_agree_are_right() {
+        assert_eq!(wrong(FULL, &seen(Some(true), true), &open("true"), Some(&verified("aa"))), 0);
         let closed = json!({ "state": "blocked", "decision": { "outcome": "closed", "reason": { "code": "payload_needs_newer_os" } } });
-        assert_eq!(wrong(Expected::Refused(Because::OldSystem), &Seen::default(), &closed), [""; 0]);
+        assert_eq!(wrong(Expected::Refused(Because::OldSystem), &Seen::default(), &closed, None), 0);
     }
 
     #[test]
     fn any_story_that_differs_is_wrong() {
-        assert_eq!(wrong(FULL, &seen(None), &open("leave_out")).len(), 1, "Apple's table demands Attest");
-        assert_eq!(wrong(FULL, &seen(Some(true)), &open("false")).len(), 1, "the API says something else");
-        assert_eq!(wrong(FULL, &Seen::default(), &open("true")).len(), 1, "the device saw no profile");
-        assert_eq!(wrong(Expected::Refused(Because::OldSystem), &seen(Some(true)), &open("true")).len(), 3);
+        let (good, one) = (seen(Some(true), true), verified("aa"));
+        assert_eq!(wrong(FULL, &seen(None, false), &open("leave_out"), Some(&one)), 3, "Apple's table demands Attest");
+        assert_eq!(wrong(FULL, &good, &open("false"), Some(&one)), 1, "the API says something else");
+        assert_eq!(wrong(FULL, &Seen::default(), &open("true"), None), 1, "the device has no certificate");
+        assert_eq!(wrong(FULL, &good, &open("true"), None), 1, "the API has seen none");
+        assert_eq!(wrong(FULL, &good, &open("true"), Some(&verified("bb"))), 1, "the API has seen another");
+        assert_eq!(wrong(FULL, &seen(Some(true), false), &open("true"), Some(&one)), 2, "the key is not attested");
+        assert!(wrong(Expected::Refused(Because::OldSystem), &good, &open("true"), Some(&one)) > 2);
         let unexplained = json!({ "state": "blocked", "decision": { "outcome": "closed", "reason": { "code": "hardware_unknown" } } });
-        assert_eq!(wrong(Expected::Refused(Because::OldSystem), &Seen::default(), &unexplained).len(), 1);
-        assert_eq!(judge(&line(FULL), &seen(Some(true)), Some("id"), None).wrong.len(), 1);
+        assert_eq!(wrong(Expected::Refused(Because::OldSystem), &Seen::default(), &unexplained, None), 1);
+        let nobody = Story { enrollment: None, assignment: None, certificates: &[] };
+        assert_eq!(judge(&line(FULL), &Seen::default(), CA, &nobody).wrong.len(), 2);
     }
 }

@@ -89,10 +89,15 @@ impl Operator {
         self.put(&format!("/api/v1/acme-policies/{name}"), policy).await.map(drop)
     }
 
-    /// Assigns a policy to every enrollment.
-    pub async fn assign_to_all(&self, policy: &str) -> Result<()> {
+    /// Assigns a policy to the enrollments with a label, in place of any scope that it had.
+    pub async fn assign_to_label(&self, policy: &str, label: &str) -> Result<()> {
         let path = format!("/api/v1/acme-policies/{policy}/assignments");
-        self.put(&path, &json!({ "all": true })).await.map(drop)
+        self.put(&path, &json!({ "labels": [label] })).await.map(drop)
+    }
+
+    /// The certificates that came by a policy.
+    pub async fn certificates(&self, policy: &str) -> Result<Vec<Value>> {
+        self.all(&format!("/api/v1/acme-certificates?policy={policy}")).await
     }
 
     /// The assignments of a policy.

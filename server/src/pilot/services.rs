@@ -30,7 +30,12 @@ pub(super) struct Services {
     pub(super) apns: Arc<ApnsStandIn>,
     pub(super) ade: AdeService,
     pub(super) portal: Portal,
+    /// Issues MDM identities.
     pub(super) acme: AcmeCa,
+    /// Issues certificates of policies, and takes devices without attestation too.
+    pub(super) office: AcmeCa,
+    /// Issues certificates of policies as strictly as step-ca.
+    pub(super) factory: AcmeCa,
     provider: Provider,
     device_ca: DeviceCa,
     attestation: attestation::Authority,
@@ -56,6 +61,8 @@ impl Services {
             portal: ade.add_server("Pilot"),
             ade,
             acme: AcmeCa::start(&authority, acme_ca::Settings::lenient(attestation.root()?)).await?,
+            office: AcmeCa::start(&authority, acme_ca::Settings::lenient(attestation.root()?)).await?,
+            factory: AcmeCa::start(&authority, acme_ca::Settings::strict(attestation.root()?)).await?,
             provider: Provider::start(&authority, people)
                 .await
                 .context("the stand-in of an OpenID Connect provider")?,
@@ -75,11 +82,13 @@ impl Services {
         let tls = file("services-ca.pem", self.authority.pem()?)?;
         let identities = file("acme-ca.pem", self.acme.issuer_pem()?)?;
         let devices = file("device-ca.pem", self.device_ca.pem()?)?;
+        let attested = file("attestation-root.pem", self.attestation.root_pem()?)?;
         Ok(format!(
             "{}\
              [ade]\nurl = \"{}\"\nca_file = {tls:?}\nprivate_addresses = true\n\
              [identity]\nexternal_ca_file = {identities:?}\n\
              [machine_info]\ndevice_ca_files = [{devices:?}]\n\
+             [attestation]\ntest_root_files = [{attested:?}]\n\
              [sign_in]\nissuer = \"{}\"\nclient_id = \"{CLIENT_ID}\"\nca_file = {tls:?}\nprivate_addresses = true\nallowed_domains = [\"pilot.example\"]\ninvitations = true\n",
             push_section(folder, &self.apns, &self.authority)?,
             self.ade.url(),
