@@ -188,10 +188,10 @@ mod tests {
     fn a_plan_stands_for_its_changes_and_not_for_the_devices_of_the_moment() {
         let one = change(Object::AcmePolicy, "wifi", Some(&json!({"a": 1})), &json!({"a": 2}));
         let counted = Change { scope: Some(ScopeChange { targets: 5, assigned: 5, leaving: 0 }), ..one.clone() };
-        assert_eq!(plan(&[one.clone()]), plan(&[counted]));
+        assert_eq!(plan(std::slice::from_ref(&one)), plan(&[counted]));
         let other = change(Object::AcmePolicy, "wifi", Some(&json!({"a": 1})), &json!({"a": 3}));
-        assert_ne!(plan(&[one.clone()]), plan(&[other]));
-        assert_ne!(plan(&[one.clone()]), plan(&[one.clone(), one]));
+        assert_ne!(plan(std::slice::from_ref(&one)), plan(&[other]));
+        assert_ne!(plan(std::slice::from_ref(&one)), plan(&[one.clone(), one]));
         assert_eq!(plan(&[]), plan(&[]));
     }
 

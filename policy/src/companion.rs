@@ -61,7 +61,6 @@ pub struct CertificateCompanion {
 /// A Wi-Fi network that the identity opens by EAP-TLS.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a key of the payload or a switch of the companion")]
 pub struct WifiCompanion {
     /// The end of its `PayloadIdentifier`: letters, digits, `.`, `_` or `-`.
     pub name: String,

@@ -13,6 +13,8 @@ mod authority;
 mod case;
 mod bundle;
 pub mod companion;
+#[cfg(test)]
+mod conflicts;
 pub mod decide;
 pub mod decision;
 mod diff;

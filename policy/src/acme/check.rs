@@ -241,7 +241,7 @@ pub(super) fn wrong_fields(json: &Json, error: &serde_json::Error) -> Vec<FieldE
         }
     }
     let named = fields.contains_key("certificate_authority");
-    for field in right.keys().filter(|f| !fields.contains_key(*f) && !(named && *f == "directory_url")) {
+    for field in right.keys().filter(|f| !fields.contains_key(*f) && (!named || *f != "directory_url")) {
         wrong.push(FieldError { field: field.clone(), expected: "given".into() });
     }
     if wrong.is_empty() {

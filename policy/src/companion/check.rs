@@ -41,7 +41,7 @@ pub(crate) fn check(companions: &[Companion], key: Option<KeyKind>, errors: &mut
             One { at: format!("companions[{n}]"), known: &known, platforms: companion.common().platforms, errors };
         let body = match companion {
             Companion::Certificate(c) => one.certificate(c),
-            Companion::Wifi(c) => one.wifi(c),
+            Companion::Wifi(c) => Some(one.wifi(c)),
             Companion::VpnIkev2(c) => one.vpn(c, key),
             Companion::Raw(c) => one.raw(c),
         };
@@ -110,7 +110,7 @@ impl One<'_> {
         Some(Body::Certificate { der: certificate.der().to_vec(), root })
     }
 
-    fn wifi(&mut self, c: &WifiCompanion) -> Option<Body> {
+    fn wifi(&mut self, c: &WifiCompanion) -> Body {
         self.text("ssid", &c.ssid, 32);
         let types = ["WPA", "WPA2", "WPA3", "Any"];
         self.check("encryption_type", types.contains(&c.encryption_type.as_str()), "WPA, WPA2, WPA3 or Any");
@@ -138,7 +138,7 @@ impl One<'_> {
         }
         let user_name = self.template("user_name", c.user_name.as_deref());
         let outer_identity = self.template("outer_identity", c.outer_identity.as_deref());
-        Some(Body::Wifi { companion: Box::new(c.clone()), user_name, outer_identity })
+        Body::Wifi { companion: Box::new(c.clone()), user_name, outer_identity }
     }
 
     fn vpn(&mut self, c: &VpnCompanion, key: Option<KeyKind>) -> Option<Body> {

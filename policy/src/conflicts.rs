@@ -1,18 +1,18 @@
 //! Where Apple's pages, its schema and the forms of other products contradict each other (C1 to C12 of the notes in docs/policies.md), the
 //! side that was taken. C8, the freshness of an attestation, is with the verifier.
 
+use crate::AcmePolicy;
+use crate::decision::{Decision, Target, decision};
+use crate::facts::{FactName, FactValue, Facts, Source};
+use crate::reason::ReasonCode;
+use crate::template::{Values, Variable};
 use mdm_core::enrollment::{Channel, EnrollmentKind};
 use mdm_core::plist::{Dictionary, Value};
 use mdm_core::profile::acme::Attest;
 use mdm_core::time::Timestamp;
-use policy::AcmePolicy;
-use policy::decision::{Decision, Target, decision};
-use policy::facts::{FactName, FactValue, Facts, Source};
-use policy::reason::ReasonCode;
-use policy::template::{Values, Variable};
 use serde_json::{Value as Json, json};
 
-fn policy(change: Json) -> Result<AcmePolicy, policy::InvalidPolicy> {
+fn policy(change: Json) -> Result<AcmePolicy, crate::InvalidPolicy> {
     let mut json = json!({
         "name": "wifi", "directory_url": "https://ca.example.com/directory",
         "client_identifier": "{serial}", "subject": [[["CN", "{serial}"]]],
@@ -142,7 +142,7 @@ fn c10_the_device_renews_nothing_so_the_server_does() {
     assert_eq!(default.document().renew_at_percent, 66);
     let enrollment = mdm_core::ids::EnrollmentId(uuid::Uuid::from_u128(7));
     let day = 86_400_000;
-    let at = policy::renew::renew_at(enrollment, Timestamp(0), Timestamp(90 * day), 66);
+    let at = crate::renew::renew_at(enrollment, Timestamp(0), Timestamp(90 * day), 66);
     assert!(at > Timestamp(50 * day) && at < Timestamp(80 * day), "{at:?}");
     let (_, keys) = on(json!({}), "iPhone15,2", "17.0");
     assert!(keys.unwrap().keys().all(|key| !key.contains("Renew")));
