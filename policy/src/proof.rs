@@ -217,6 +217,9 @@ pub enum Proof {
 /// Looks for the certificate of an attempt in a CertificateList of its enrollment. What is found is written as the verified
 /// certificate of the policy, and those before it as replaced; the attempt itself is the caller's. The lock on the enrollment
 /// is held.
+///
+/// # Panics
+/// Never: [`judge`] gives the index of a candidate.
 pub async fn prove(
     tx: &mut Tx,
     enrollment: &Enrollment,
@@ -285,8 +288,13 @@ async fn candidates(
     now: Timestamp,
 ) -> Result<Vec<Candidate>> {
     let read = |entry: &InstalledCertificate| Certificate::from_der(&entry.der).ok();
-    let between: Vec<Certificate> =
-        list.iter().filter(|e| !e.is_identity).filter_map(read).filter(Certificate::is_ca).collect();
+    // Authorities that one of the issuers signed and that came to the device with a profile: what they signed counts too.
+    let between: Vec<Certificate> = list
+        .iter()
+        .filter(|entry| !entry.is_identity)
+        .filter_map(read)
+        .filter(|certificate| certificate.is_ca() && trust.issuer_of(certificate).is_some())
+        .collect();
     let mut candidates: Vec<Candidate> = Vec::new();
     for certificate in list.iter().filter(|e| e.is_identity).take(MAX_IDENTITIES).filter_map(read) {
         if candidates.iter().any(|known| known.certificate == certificate) {

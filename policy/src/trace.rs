@@ -133,7 +133,7 @@ pub async fn of(tx: &mut Tx, id: AttemptId, now: Timestamp) -> Result<Option<Tra
         why: attempt.why,
         command_uuid: attempt.command_uuid,
         client_identifier: attempt.mode,
-        certificate_sha256: attempt.certificate_sha256.as_deref().map(hexadecimal),
+        certificate_sha256: attempt.certificate_sha256.as_deref().map(hex::encode),
         previous: previous.map(|id| id.0),
         next: next.map(|id| id.0),
         steps,
@@ -213,7 +213,7 @@ fn delivery(line: &mut Line, rows: &Rows) {
 
 /// The life of a certificate.
 fn life(line: &mut Line, rows: &Rows, certificate: &AcmeCertificate) {
-    let sha256 = hexadecimal(&certificate.sha256);
+    let sha256 = hex::encode(&certificate.sha256);
     let data = json!({
         "certificate_sha256": sha256, "serial_number": certificate.serial_number, "issuer": certificate.issuer,
         "subject": certificate.subject, "key_type": certificate.key_type,
@@ -243,10 +243,6 @@ impl Line {
             self.steps.push(Step { at, what: what.to_owned(), planned, summary: summary.to_owned(), data });
         }
     }
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
