@@ -227,3 +227,32 @@ async fn the_subcommands_show_write_export_and_explain_over_https() {
     assert!(!stranger.to_string().contains(&token), "{stranger}");
     running.stop().await;
 }
+
+/// The TOML that a page shows.
+fn blocks(page: &str) -> Vec<&str> {
+    page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect()
+}
+
+#[test]
+fn the_documents_that_are_shown_are_right() {
+    let example = include_str!("../../deploy/policies.example.toml");
+    let page = include_str!("../../docs/policies.md");
+    let shown = blocks(page);
+    assert!(shown.len() >= 2);
+    for text in shown.into_iter().chain([example]) {
+        let json = file::parse(text, Format::Toml).unwrap();
+        let bundle = policy::Bundle::from_value(json).unwrap_or_else(|e| panic!("{e}: {text}"));
+        assert!(!bundle.policies.is_empty());
+    }
+    // Every key of a policy has its line.
+    let description: Json = serde_json::from_str(&api::openapi()).unwrap();
+    let keys = description["components"]["schemas"]["PolicyDocument"]["properties"].as_object().unwrap();
+    for key in keys.keys().filter(|key| !["subject_alt_name", "removal"].contains(&key.as_str())) {
+        assert!(page.contains(&format!("| `{key}`")), "docs/policies.md has no line for {key}");
+    }
+    for companion in ["CertificateCompanion", "WifiCompanion", "VpnCompanion", "RawCompanion"] {
+        for key in description["components"]["schemas"][companion]["properties"].as_object().unwrap().keys() {
+            assert!(page.contains(&format!("`{key}`")), "docs/policies.md does not name {key} of {companion}");
+        }
+    }
+}
