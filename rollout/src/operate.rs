@@ -22,8 +22,8 @@ pub async fn pause(tx: &mut Tx, policy: &Policy, why: Option<&str>, actor: &str,
     Ok(r)
 }
 
-/// Lets a paused rollout go on from the step that it is at: what has failed so far is forgiven, and the step's wait begins
-/// anew. One whose first revision was rolled back begins again with its first step.
+/// Lets a paused rollout go on from the step that it is at: what has failed so far is forgiven and tried again at once, and the
+/// step's wait begins anew. One whose first revision was rolled back begins again with its first step.
 pub async fn resume(tx: &mut Tx, policy: &Policy, why: Option<&str>, actor: &str, now: Timestamp) -> Result<Rollout> {
     let mut r = latest(tx, policy).await?;
     let was = r.state;
@@ -43,6 +43,8 @@ pub async fn resume(tx: &mut Tx, policy: &Policy, why: Option<&str>, actor: &str
     r.why = None;
     save(tx, &r, was, now).await?;
     rollouts::admit(tx, r.policy, r.revision, r.step, now).await?;
+    // The cause is mended: nobody waits for the end of a back-off.
+    rollouts::retry_failed(tx, r.policy, r.revision, now).await?;
     tx.wake(Wake::Reconcile);
     let summary = why.map_or("The rollout goes on".to_owned(), |why| format!("The rollout goes on: {why}"));
     event(tx, &r, "rollout.resumed", &summary, actor, now).await?;

@@ -250,7 +250,8 @@ async fn newest(tx: &mut Tx, policy: &Policy, tallies: &[Tally], now: Timestamp)
     let rescoping = rollouts::rescoping(tx, r.policy).await?;
     let acme =
         policy::AcmePolicy::from_json(&policy.body).map_err(|_| store::Error::Corrupt("acme_policy_revision.body"))?;
-    let provable = !policy::authority_of(tx, &acme).await?.issuers.is_empty();
+    let authority = policy::authority_of(tx, &acme).await?;
+    let provable = authority.id.is_some() || !authority.issuers.is_empty();
     let known = Known { rollout: &r, plan: &plan, standing: &standing, rescoping, provable };
     let running = r.state == State::Running;
     let at = usize::try_from(r.step).unwrap_or(usize::MAX);

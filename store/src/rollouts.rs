@@ -260,6 +260,15 @@ pub async fn admit(tx: &mut Tx, policy: PolicyId, revision: i64, step: i64, now:
         .bind(policy.0).bind(revision).bind(step).bind(now.0).execute(c).await.map(|done| done.rows_affected()))?)
 }
 
+/// Makes those assignments of the policy due at once that failed with the revision, with a back-off that begins anew; a renewal keeps
+/// its own. How many there were.
+pub async fn retry_failed(tx: &mut Tx, policy: PolicyId, revision: i64, now: Timestamp) -> Result<u64> {
+    Ok(run!(tx, c => sqlx::query(
+        "UPDATE assignment SET due_at = $3, attempts = 1
+          WHERE policy_id = $1 AND revision = $2 AND state = 'failed' AND renew_at IS NULL")
+        .bind(policy.0).bind(revision).bind(now.0).execute(c).await.map(|done| done.rows_affected()))?)
+}
+
 /// Whether the policy's scope is still being turned into assignments.
 pub async fn rescoping(tx: &mut Tx, policy: PolicyId) -> Result<bool> {
     let at: Option<i64> = run!(tx, c => sqlx::query_scalar("SELECT rescope_at FROM acme_policy WHERE id = $1 AND rescope_at IS NOT NULL")

@@ -50,7 +50,8 @@ impl Report {
         for name in names {
             let path = format!("/api/v1/acme-policies/{}/report", escaped(&name));
             let answer = client.get(&path).await?;
-            policies.push(serde_json::from_value::<PolicyReport>(answer).with_context(|| format!("{path}: not a report"))?);
+            policies
+                .push(serde_json::from_value::<PolicyReport>(answer).with_context(|| format!("{path}: not a report"))?);
         }
         Ok(Self { at: policies.iter().map(|p| p.at).min(), policies })
     }

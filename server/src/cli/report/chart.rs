@@ -20,7 +20,8 @@ fn number(n: f64) -> String {
 /// One bar, made of parts: the class of each, its name and its count.
 pub(super) fn bar(label: &str, parts: &[(&str, &str, i64)], height: u32) -> Markup {
     let total: i64 = parts.iter().map(|(.., count)| *count).sum();
-    let named: Vec<String> = parts.iter().filter(|p| p.2 > 0).map(|(_, name, count)| format!("{count} {name}")).collect();
+    let named: Vec<String> =
+        parts.iter().filter(|p| p.2 > 0).map(|(_, name, count)| format!("{count} {name}")).collect();
     let words = format!("{label}: {}", if named.is_empty() { "nobody".to_owned() } else { named.join(", ") });
     let mut x = 0.0;
     let mut rects = Vec::new();

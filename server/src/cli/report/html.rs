@@ -4,9 +4,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use rollout::report::ReasonCount;
 use rollout::{PolicyReport, RolloutReport};
 
-use super::{
-    Report, admits, chart, minute, renewals, rollout_stages, silicon, silicon_words, stages, wait, within,
-};
+use super::{Report, admits, chart, minute, renewals, rollout_stages, silicon, silicon_words, stages, wait, within};
 
 const STYLE: &str = include_str!("style.css");
 

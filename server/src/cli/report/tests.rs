@@ -53,7 +53,12 @@ fn policy(name: &str) -> PolicyReport {
         ],
         ends: vec![day("2026-11-20", 4), day("2026-12-01", 120), day("2027-02-14", 226), day("2027-03-01", 100)],
         renewals_due: vec![day("2026-11-30", 20), day("2026-12-24", 430)],
-        renewals: BTreeMap::from([("proved".into(), 12), ("failed".into(), 2), ("delivered".into(), 1), ("void".into(), 7)]),
+        renewals: BTreeMap::from([
+            ("proved".into(), 12),
+            ("failed".into(), 2),
+            ("delivered".into(), 1),
+            ("void".into(), 7),
+        ]),
         rollout: Some(RolloutReport {
             policy: name.to_owned(),
             revision: 2,

@@ -34,14 +34,22 @@ fn one(out: &mut String, p: &PolicyReport) {
     }
     if !p.ends.is_empty() {
         let soon = within(p, &p.ends, 30);
-        let _ = writeln!(out, "  end           {soon} within 30 days; renewal due for {} within 30 days", within(p, &p.renewals_due, 30));
+        let _ = writeln!(
+            out,
+            "  end           {soon} within 30 days; renewal due for {} within 30 days",
+            within(p, &p.renewals_due, 30)
+        );
     }
     let [proved, failed, open] = renewals(p);
     if proved + failed + open > 0 {
         let _ = writeln!(out, "  renewals      {proved} proved, {failed} failed, {open} under way in the last 30 days");
     }
     for reason in &p.reasons {
-        let _ = writeln!(out, "  reason        {:>6}  {}: {} {}", reason.count, reason.code, reason.sentence, reason.remedy);
+        let _ = writeln!(
+            out,
+            "  reason        {:>6}  {}: {} {}",
+            reason.count, reason.code, reason.sentence, reason.remedy
+        );
     }
     if let Some(rollout) = &p.rollout {
         steps(out, rollout);
@@ -51,11 +59,23 @@ fn one(out: &mut String, p: &PolicyReport) {
 
 fn steps(out: &mut String, r: &RolloutReport) {
     let why = r.why.as_deref().or(r.waits_for.as_deref()).map(|why| format!(": {why}")).unwrap_or_default();
-    let _ = writeln!(out, "  rollout       revision {}, {}, step {} of {}{why}", r.revision, r.state, r.step, r.steps.len());
+    let _ = writeln!(
+        out,
+        "  rollout       revision {}, {}, step {} of {}{why}",
+        r.revision,
+        r.state,
+        r.step,
+        r.steps.len()
+    );
     for step in &r.steps {
         let standing = step.standing.replace('_', " ");
         let (number, wait) = (step.number, wait(step.wait_minutes));
-        let _ = writeln!(out, "    step {number}  {} ({standing}, {wait}): {}", admits(step), list(&rollout_stages(&step.stages)));
+        let _ = writeln!(
+            out,
+            "    step {number}  {} ({standing}, {wait}): {}",
+            admits(step),
+            list(&rollout_stages(&step.stages))
+        );
     }
     let _ = writeln!(out, "    failures  {} now, {} are borne", r.stages.failing, r.failures_borne);
     for happened in r.history.iter().rev() {
