@@ -11,6 +11,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use serde::{Deserialize, Serialize};
 use store::Store;
 
+use crate::trust::ends::{self, End};
 use crate::trust::{Finding, Watch};
 
 /// What the listener needs.
@@ -24,6 +25,8 @@ pub struct Shared {
     pub metrics: PrometheusHandle,
     /// Whether and why devices trust the server's own certificate.
     pub watch: Watch,
+    /// Sign profiles.
+    pub signers: policy::Signers,
 }
 
 impl std::fmt::Debug for Shared {
@@ -103,5 +106,19 @@ async fn warnings(shared: &Shared) -> Result<(Vec<String>, Vec<Finding>), store:
         Err(e) => warnings.push(e.to_string()),
     }
     warnings.extend(renewal::warnings(&mut shared.store.read().await?, shared.clock.now()).await?);
+    match policy::alarm::warnings(&mut shared.store.read().await?, shared.clock.now()).await {
+        Ok(more) => warnings.extend(more),
+        Err(policy::Error::Store(e)) => return Err(e),
+        Err(e) => warnings.push(e.to_string()),
+    }
+    warnings.extend(shared.signers.ends().filter_map(|(name, not_after)| {
+        let when = match ends::of(not_after, shared.clock.now(), ends::NOTICE) {
+            End::Far => return None,
+            End::Soon { days, .. } => format!("ends {}", ends::in_days(days)),
+            End::Over => format!("ended on {not_after}"),
+        };
+        Some(format!("the certificate of the signing identity {name} {when}: put a new one in its place"))
+    }));
+    warnings.extend(rollout::warnings(&mut shared.store.read().await?).await?);
     Ok((warnings, shared.watch.examine().await?))
 }

@@ -4,6 +4,8 @@
 mod account_tokens;
 #[path = "api_stories/acme_certificates.rs"]
 mod acme_certificates;
+#[path = "api_stories/certificate_authorities.rs"]
+mod certificate_authorities;
 #[path = "api_stories/enrollment_doors.rs"]
 mod enrollment_doors;
 #[path = "api_stories/invitations.rs"]
