@@ -119,7 +119,7 @@ async fn authenticate(
     }
     let admitted = enroll::authenticate(tx, &door.random, &arrival(door, identity, message, raw), now).await?;
     if matches!(admitted.continues, enroll::Continues::New | enroll::Continues::Again) {
-        policy::unenrolled(tx, admitted.enrollment).await?;
+        policy::unenrolled(tx, admitted.enrollment, now).await?;
         store::network_users::forget(tx, admitted.enrollment).await?;
     }
     let enrollment = enrollments::get(tx, admitted.enrollment).await?.ok_or(store::Error::Corrupt("enrollment"))?;

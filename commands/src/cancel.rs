@@ -2,7 +2,7 @@
 
 use mdm_core::ids::{CommandUuid, EnrollmentId};
 use mdm_core::time::Timestamp;
-use store::Tx;
+use store::{IdSet, Tx};
 use store::commands as rows;
 
 use crate::Error;
@@ -36,6 +36,17 @@ pub async fn cancel(
         return Ok(Cancelled::AlreadyEnded);
     }
     Ok(if target.first_sent_at.is_some() { Cancelled::AlreadySent } else { Cancelled::Cancelled })
+}
+
+/// Cancels one command on many enrollments, whose locks the caller holds; on how many it was outstanding.
+pub async fn cancel_many(
+    tx: &mut Tx,
+    enrollments: &[EnrollmentId],
+    uuid: &CommandUuid,
+    why: &str,
+    now: Timestamp,
+) -> Result<u64, Error> {
+    Ok(rows::cancel_many(tx, &IdSet::new(enrollments), uuid, why, now).await?)
 }
 
 /// Cancels everything outstanding on an enrollment, as a new enrollment of its device does (RG-09).

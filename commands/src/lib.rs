@@ -18,7 +18,7 @@ use mdm_core::crypto::seal::Sealer;
 use mdm_core::ids::{CommandUuid, EnrollmentId};
 use mdm_core::random::Random;
 
-pub use cancel::{Cancelled, cancel, clear, expire};
+pub use cancel::{Cancelled, cancel, cancel_many, clear, expire};
 pub use enqueue::{Enqueued, Lane, New, Rendering, TargetOutcome, enqueue};
 pub use error::Error;
 pub use next::{Content, Picked, next, next_but, next_of, refuse, rendered};

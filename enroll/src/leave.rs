@@ -37,6 +37,6 @@ async fn end_channel(
     store::enrollments::end(tx, enrollment.id, state).await?;
     store::renewals::abandon(tx, enrollment.id, now).await?;
     store::push::connected(tx, enrollment.id).await?;
-    policy::unenrolled(tx, enrollment.id).await?;
+    policy::unenrolled(tx, enrollment.id, now).await?;
     Ok(())
 }

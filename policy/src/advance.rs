@@ -113,8 +113,7 @@ pub(crate) fn follow(
             }
             a.reason = None;
             let there = book.waiting(enrollment, FACTS).map(str::to_owned);
-            a.command_uuid =
-                Some(there.unwrap_or_else(|| writes.enqueue(ctx, Batch::Facts, enrollment).into_string()));
+            a.command_uuid = Some(there.unwrap_or_else(|| writes.enqueue(ctx, Batch::Facts, enrollment).into_string()));
             set(&mut a, State::AwaitingFacts, Some(now.plus(LOOK_AGAIN)));
         }
         Action::Install(purpose) => {
@@ -128,8 +127,7 @@ pub(crate) fn follow(
         }
         Action::AskProof => {
             let there = book.waiting(enrollment, PROOF).map(str::to_owned);
-            a.command_uuid =
-                Some(there.unwrap_or_else(|| writes.enqueue(ctx, Batch::Proof, enrollment).into_string()));
+            a.command_uuid = Some(there.unwrap_or_else(|| writes.enqueue(ctx, Batch::Proof, enrollment).into_string()));
             a.due_at = Some(now.plus(LOOK_AGAIN).0);
         }
         Action::Keep => {
@@ -228,9 +226,9 @@ fn abandon(writes: &mut Writes, a: &Assignment, case: &Case, why: &'static str) 
     let shared = matches!(case.situation.state, State::AwaitingFacts | State::Installed | State::Verified);
     if case.situation.command_outstanding
         && !shared
-        && let Some(uuid) = a.command_uuid.as_deref().and_then(|u| u.parse().ok())
+        && let Some(uuid) = &a.command_uuid
     {
-        writes.cancelled.push((case.enrollment.id, uuid));
+        writes.cancelled.entry(uuid.clone()).or_default().push(case.enrollment.id);
     }
     if a.attempt_id.is_some() {
         writes.void.entry(why).or_default().push(AssignmentId(a.id));

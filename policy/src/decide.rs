@@ -129,6 +129,8 @@ pub struct Situation {
     pub certificate: Option<Certificate>,
     /// How often the certificate was looked for in vain.
     pub proof_tries: i64,
+    /// An attestation is missing that the device could give, and was never asked for.
+    pub attestation_due: bool,
     /// Something is known of who signs the certificates, so that one can be proved.
     pub provable: bool,
 }
@@ -194,8 +196,8 @@ pub fn decide(s: &Situation, decision: &Decision, now: Timestamp) -> Action {
     let open = decision.outcome == Outcome::Open;
     let stands = same && open && s.sent_form == decision.form;
     // When the certificate that is on the device, and as it should be, is renewed.
-    let of_this = s.certificate.as_ref().filter(|c| open && c.revision == revision && c.form == decision.form);
-    let renew_at = of_this.and_then(|c| c.renew_at);
+    let of_revision = s.certificate.as_ref().filter(|c| c.revision == revision);
+    let renew_at = of_revision.filter(|c| open && c.form == decision.form).and_then(|c| c.renew_at);
     match s.state {
         State::Removing | State::AwaitingFacts if s.command_outstanding => return Action::Nothing,
         State::Installing if s.command_outstanding && same && open => return Action::Nothing,
@@ -203,6 +205,12 @@ pub fn decide(s: &Situation, decision: &Decision, now: Timestamp) -> Action {
         State::Installed if stands => return prove(s, now),
         State::Verified if stands && renew_at.is_none_or(|at| at > now) => {
             return renew_at.map_or(Action::Nothing, Action::Wait);
+        }
+        // The gate is for what is sent next: a certificate that is proved stays until then.
+        State::Verified if same && !open => {
+            if let Some(at) = of_revision.and_then(|c| c.renew_at).filter(|at| *at > now) {
+                return Action::Wait(at);
+            }
         }
         State::Failed if same => {
             // While a certificate lasts, or once it should have been renewed, trying does not end.
@@ -221,6 +229,7 @@ pub fn decide(s: &Situation, decision: &Decision, now: Timestamp) -> Action {
         Outcome::Open if renew_at.is_some_and(|at| at > now) => Action::Keep,
         _ if !fresh => Action::AskFacts,
         Outcome::NeedFacts => Action::AskFacts,
+        Outcome::Closed if s.attestation_due => Action::AskFacts,
         Outcome::Open if renew_at.is_some() => Action::Install(Purpose::Renewal),
         Outcome::Open => Action::Install(Purpose::Install),
         Outcome::Closed

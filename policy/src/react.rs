@@ -17,7 +17,6 @@ use crate::error::Result;
 use crate::facts::FactName;
 use crate::prove;
 use crate::reason::ReasonCode;
-use crate::render::device;
 use crate::writes::Writes;
 use crate::{CREATED_BY, Context, label_rules, target};
 
@@ -76,25 +75,29 @@ async fn learn(
         return Ok(());
     }
     let complete = answers.as_ref().is_some_and(|a| a.product_name.is_some() && a.os_version.is_some());
-    if ours || complete {
+    if ours {
+        facts.note_asked(now);
+    } else if complete {
         facts.asked_at = Some(now);
     }
+    let mut chain = None;
     if let Some(mut answers) = answers {
-        let chain = answers.device_properties_attestation.take();
+        chain = answers.device_properties_attestation.take();
         target::learn_answers(&mut facts, answers, now);
-        let serial_number = facts.text(FactName::SerialNumber).map(str::to_owned);
-        let provisioning_udid = facts.text(FactName::ProvisioningUdid).map(str::to_owned);
-        let claims = attestation::Claims {
-            platform: device(enrollment, &facts, now).0.platform,
-            serial_number: serial_number.as_deref(),
-            provisioning_udid: provisioning_udid.as_deref(),
-        };
-        let context = &ctx.attestation;
-        if let Some(judged) =
-            attestation::judge(tx, context, enrollment, &claims, chain.as_deref(), &done.uuid, now).await?
-        {
-            facts.learn_attested(&judged, now);
-        }
+    }
+    let serial_number = facts.text(FactName::SerialNumber).map(str::to_owned);
+    let provisioning_udid = facts.text(FactName::ProvisioningUdid).map(str::to_owned);
+    let claims = attestation::Claims {
+        platform: target::device(enrollment, &facts, now).0.platform,
+        serial_number: serial_number.as_deref(),
+        provisioning_udid: provisioning_udid.as_deref(),
+    };
+    // Also of an answer that has none, or is an error: a nonce without an answer is a verdict too.
+    let context = &ctx.attestation;
+    if let Some(judged) =
+        attestation::judge(tx, context, enrollment, &claims, chain.as_deref(), &done.uuid, now).await?
+    {
+        facts.learn_attested(&judged, now);
     }
     target::save(tx, enrollment, &facts, now).await?;
     label_rules::follow(tx, ctx, enrollment, &facts, now).await?;

@@ -8,9 +8,9 @@ use mdm_core::time::Timestamp;
 use store::assignments::{self, Leased};
 use store::{IdSet, Store};
 
+use crate::Context;
 use crate::advance::{Presence, advance_all};
 use crate::error::Result;
-use crate::Context;
 
 /// How long a batch has before others may take what it has left.
 const LEASE: Duration = Duration::from_mins(1);

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use mdm_core::command::{Command, DeviceInformation, InstallProfile, device_information};
 use mdm_core::enrollment::Channel;
-use mdm_core::hardware::{Hardware, OsVersion};
 use mdm_core::ids::{AssignmentId, AttemptId, AuthorityId, CommandUuid, Fingerprint};
 use mdm_core::profile::acme::AcmePayload;
 use mdm_core::profile::{Profile, Scope};
@@ -21,14 +20,12 @@ use crate::advance::{Presence, fail, follow, json};
 use crate::case::{Book, Case};
 use crate::companion::{self, IDENTITY};
 use crate::decide::{Action, FACTS_MAX_AGE, Purpose, State, decide};
-use crate::decision::{Outcome, Target};
+use crate::decision::Outcome;
 use crate::error::{Result, corrupt};
-use crate::facts::{FactName, Facts};
-use crate::gate;
+use crate::facts::FactName;
 use crate::proof::Expectation;
 use crate::reason::ReasonCode;
 use crate::target;
-use crate::template::Values;
 use crate::writes::Writes;
 
 /// How long after its delivery a `ClientIdentifier` is a permission (TH-43).
@@ -179,7 +176,11 @@ async fn deliver(
         // A permission is given once: another delivery is another attempt.
         _ => again(tx, ctx, uuid, &a, case, attempt.as_ref(), &delivered, now).await?,
     };
-    if case.situation.certificate.as_ref().is_some_and(|c| c.revision != case.policy.revision || c.form != case.decision.form)
+    if case
+        .situation
+        .certificate
+        .as_ref()
+        .is_some_and(|c| c.revision != case.policy.revision || c.form != case.decision.form)
     {
         // Whatever becomes of the new profile, the certificate that was there may be gone.
         a.renew_at = None;
@@ -256,21 +257,14 @@ pub async fn render_facts(
         Err(e) if e.needs_human() => target::from_authenticate(enrollment),
         facts => facts?,
     };
-    let (hardware, os_version) = device(enrollment, &facts, now);
+    let (hardware, os_version) = target::device(enrollment, &facts, now);
     let asked = attestation::Asked { platform: hardware.platform, os_version, hardware: hardware.attest };
     let nonce = attestation::ask(tx, &ctx.attestation, enrollment, &asked, uuid, now).await?;
     let wanted = |q: &&str| nonce.is_some() || *q != device_information::DEVICE_PROPERTIES_ATTESTATION;
-    let queries = device_information::queries(enrollment.kind, enrollment.channel).iter().copied().filter(wanted).collect();
+    let queries =
+        device_information::queries(enrollment.kind, enrollment.channel).iter().copied().filter(wanted).collect();
     let command = Command::from(DeviceInformation { queries, attestation_nonce: nonce });
     Ok(command.envelope(uuid.clone()).body)
-}
-
-/// What a device is, by its facts.
-pub(crate) fn device(enrollment: &Enrollment, facts: &Facts, now: Timestamp) -> (Hardware, Option<OsVersion>) {
-    let values = Values::default();
-    let target = Target { kind: enrollment.kind, channel: enrollment.channel, facts, values: &values, now };
-    let gate_facts = target.gate_facts();
-    (gate::hardware(&gate_facts), gate_facts.os_version)
 }
 
 /// The profile: one identifier for the life of the policy, one UUID for each revision, first the identity, then what refers to it.
@@ -280,9 +274,8 @@ fn profile(ctx: &Context, case: &Case, payload: &AcmePayload, random: &str) -> R
     let acme = &case.policy.acme;
     let display_name = acme.display_name().to_owned();
     let uuid_of = |name: &str| payload_uuid(case.policy.payload_uuid, name);
-    let identity =
-        payload.payload(format!("{identifier}.{IDENTITY}"), uuid_of(IDENTITY), Some(display_name.clone()));
-    let (hardware, os_version) = device(enrollment, &case.facts, Timestamp(0));
+    let identity = payload.payload(format!("{identifier}.{IDENTITY}"), uuid_of(IDENTITY), Some(display_name.clone()));
+    let (hardware, os_version) = target::device(enrollment, &case.facts, Timestamp(0));
     let device = companion::Device {
         platform: hardware.platform,
         os_version,

@@ -2,12 +2,15 @@
 
 use mdm_core::command::device_information::Answers;
 use mdm_core::enrollment::{Channel, DeviceKey};
+use mdm_core::hardware::{Hardware, OsVersion};
 use mdm_core::time::Timestamp;
 use store::Tx;
 use store::enrollments::Enrollment;
 
+use crate::decision::Target;
 use crate::error::{Result, corrupt};
 use crate::facts::{FactName, FactValue, Facts, Source};
+use crate::gate;
 use crate::template::{Values, Variable};
 
 /// The device's word in `Authenticate`.
@@ -96,6 +99,14 @@ async fn device_of(tx: &mut Tx, enrollment: &Enrollment) -> Result<Option<Enroll
         Some(parent) if enrollment.channel == Channel::User => Ok(store::enrollments::get(tx, parent).await?),
         _ => Ok(None),
     }
+}
+
+/// What a device is, by its facts.
+pub(crate) fn device(enrollment: &Enrollment, facts: &Facts, now: Timestamp) -> (Hardware, Option<OsVersion>) {
+    let values = Values::default();
+    let target = Target { kind: enrollment.kind, channel: enrollment.channel, facts, values: &values, now };
+    let gate_facts = target.gate_facts();
+    (gate::hardware(&gate_facts), gate_facts.os_version)
 }
 
 /// The values of templates, from the facts and the enrollment itself.

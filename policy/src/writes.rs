@@ -15,7 +15,7 @@ use store::events::NewEvent;
 use store::{Tx, Wake};
 
 use crate::advance::Presence;
-use crate::error::Result;
+use crate::error::{Result, corrupt};
 use crate::{CREATED_BY, Context};
 
 /// How long a connected device has to fetch what was enqueued, before it is woken for it.
@@ -55,7 +55,8 @@ pub(crate) struct Writes {
     pub(crate) saved: Vec<Assignment>,
     pub(crate) gone: Vec<AssignmentId>,
     pub(crate) forsaken: Vec<(EnrollmentId, PolicyId)>,
-    pub(crate) cancelled: Vec<(EnrollmentId, CommandUuid)>,
+    /// By `CommandUUID`.
+    pub(crate) cancelled: BTreeMap<String, Vec<EnrollmentId>>,
     pub(crate) void: BTreeMap<&'static str, Vec<AssignmentId>>,
     pub(crate) failed: Vec<(AttemptId, String)>,
     pub(crate) attempts: Vec<NewAttempt>,
@@ -75,8 +76,9 @@ impl Writes {
 
     /// Writes everything.
     pub(crate) async fn write(self, tx: &mut Tx, ctx: &Context, presence: Presence, now: Timestamp) -> Result<()> {
-        for (enrollment, uuid) in &self.cancelled {
-            commands::cancel(tx, *enrollment, uuid, "the policy asks for something else now", now).await?;
+        for (uuid, enrollments) in &self.cancelled {
+            let uuid = uuid.parse().map_err(|_| corrupt("assignment.command_uuid"))?;
+            commands::cancel_many(tx, enrollments, &uuid, "the policy asks for something else now", now).await?;
         }
         for (why, assignments) in &self.void {
             attempts::void_open(tx, assignments, why, now).await?;

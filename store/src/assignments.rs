@@ -171,13 +171,6 @@ pub async fn of_policy(
         .bind(policy.0).bind(after).bind(limit).fetch_all(c).await)?)
 }
 
-/// The enrollments that a policy is on.
-pub async fn enrollments_of(tx: &mut Tx, policy: PolicyId) -> Result<Vec<EnrollmentId>> {
-    let ids: Vec<Uuid> = run!(tx, c => sqlx::query_scalar("SELECT enrollment_id FROM assignment WHERE policy_id = $1")
-        .bind(policy.0).fetch_all(c).await)?;
-    Ok(ids.into_iter().map(EnrollmentId).collect())
-}
-
 /// The assignment on this enrollment that waits for this command.
 pub async fn by_command(tx: &mut Tx, enrollment: EnrollmentId, command: &CommandUuid) -> Result<Option<Assignment>> {
     Ok(run!(tx, c => sqlx::query_as(select!("WHERE command_uuid = $1 AND enrollment_id = $2"))
@@ -272,12 +265,6 @@ pub async fn lock_many(tx: &mut Tx, enrollments: &IdSet, ids: &[AssignmentId]) -
     Ok(run!(tx, c => sqlx::query_as(sql).bind(ids.as_json()).fetch_all(c).await)?)
 }
 
-/// Deletes an assignment.
-pub async fn delete(tx: &mut Tx, id: AssignmentId) -> Result<()> {
-    run!(tx, c => sqlx::query("DELETE FROM assignment WHERE id = $1").bind(id.0).execute(c).await.map(drop))?;
-    Ok(())
-}
-
 /// Deletes the assignments of an enrollment that is over; how many there were.
 pub async fn delete_of_enrollment(tx: &mut Tx, enrollment: EnrollmentId) -> Result<u64> {
     Ok(run!(tx, c => sqlx::query("DELETE FROM assignment WHERE enrollment_id = $1")
@@ -287,12 +274,6 @@ pub async fn delete_of_enrollment(tx: &mut Tx, enrollment: EnrollmentId) -> Resu
 /// Makes every assignment of a policy due.
 pub async fn due_policy(tx: &mut Tx, policy: PolicyId, now: Timestamp) -> Result<u64> {
     Ok(run!(tx, c => sqlx::query("UPDATE assignment SET due_at = $2 WHERE policy_id = $1")
-        .bind(policy.0).bind(now.0).execute(c).await.map(|done| done.rows_affected()))?)
-}
-
-/// Makes those assignments of a policy due whose profile is being removed.
-pub async fn due_removing(tx: &mut Tx, policy: PolicyId, now: Timestamp) -> Result<u64> {
-    Ok(run!(tx, c => sqlx::query("UPDATE assignment SET due_at = $2 WHERE policy_id = $1 AND state = 'removing'")
         .bind(policy.0).bind(now.0).execute(c).await.map(|done| done.rows_affected()))?)
 }
 
@@ -346,12 +327,4 @@ pub async fn counts(tx: &mut Tx, policy: PolicyId) -> Result<Vec<Count>> {
         "SELECT state, reason, COUNT(*) AS count FROM assignment WHERE policy_id = $1
           GROUP BY state, reason ORDER BY state, reason")
         .bind(policy.0).fetch_all(c).await)?)
-}
-
-/// The state of the command that an assignment waits for, as `command_target` has it; none where there is no such row.
-pub async fn command_state(tx: &mut Tx, enrollment: EnrollmentId, command: &str) -> Result<Option<String>> {
-    Ok(
-        run!(tx, c => sqlx::query_scalar("SELECT state FROM command_target WHERE enrollment_id = $1 AND command_uuid = $2")
-        .bind(enrollment.0).bind(command).fetch_optional(c).await)?,
-    )
 }

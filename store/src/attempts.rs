@@ -148,12 +148,14 @@ pub struct NewAttempt {
 
 /// Notes attempts, in one statement.
 pub async fn insert_many(tx: &mut Tx, new: &[NewAttempt], now: Timestamp) -> Result<()> {
-    const INTO: &str = "INSERT INTO attempt (id, assignment_id, policy_id, revision, enrollment_id, authority_id, purpose,
+    const INTO: &str =
+        "INSERT INTO attempt (id, assignment_id, policy_id, revision, enrollment_id, authority_id, purpose,
                                              state, command_uuid, queued_at) ";
     const SQLITE: &str = "SELECT unhex(value ->> 'id'), unhex(value ->> 'assignment'), unhex(value ->> 'policy'),
                  value ->> 'revision', unhex(value ->> 'enrollment'), unhex(value ->> 'authority'), value ->> 'purpose',
                  'queued', value ->> 'command', $2 FROM json_each($1)";
-    const POSTGRES: &str = "SELECT id, assignment, policy, revision, enrollment, authority, purpose, 'queued', command, $2
+    const POSTGRES: &str =
+        "SELECT id, assignment, policy, revision, enrollment, authority, purpose, 'queued', command, $2
           FROM jsonb_to_recordset($1::text::jsonb) AS x (id uuid, assignment uuid, policy uuid, revision bigint,
                enrollment uuid, authority uuid, purpose text, command text)";
     let rows: Vec<_> = new
@@ -194,7 +196,7 @@ pub async fn of_enrollment(
     limit: i64,
 ) -> Result<Vec<Attempt>> {
     let before = before.map_or(Uuid::max(), |id| id.0);
-    Ok(run!(tx, c => sqlx::query_as(select!("WHERE enrollment_id = $1 AND id < $2 ORDER BY queued_at DESC, id DESC LIMIT $3"))
+    Ok(run!(tx, c => sqlx::query_as(select!("WHERE enrollment_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3"))
         .bind(enrollment.0).bind(before).bind(limit).fetch_all(c).await)?)
 }
 
@@ -219,7 +221,10 @@ pub struct Delivered {
 
 impl std::fmt::Debug for Delivered {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Delivered").field("mode", &self.mode).field("expires_at", &self.expires_at).finish_non_exhaustive()
+        f.debug_struct("Delivered")
+            .field("mode", &self.mode)
+            .field("expires_at", &self.expires_at)
+            .finish_non_exhaustive()
     }
 }
 
@@ -246,19 +251,10 @@ pub async fn acknowledged(tx: &mut Tx, id: AttemptId, now: Timestamp) -> Result<
 
 /// It failed: the device refused the profile, its command ended, or the certificate never came.
 pub async fn failed(tx: &mut Tx, id: AttemptId, why: &str, now: Timestamp) -> Result<bool> {
-    ended(tx, id, "failed", why, now).await
-}
-
-/// It counts no longer: something else was decided before it came to anything.
-pub async fn void(tx: &mut Tx, id: AttemptId, why: &str, now: Timestamp) -> Result<bool> {
-    ended(tx, id, "void", why, now).await
-}
-
-async fn ended(tx: &mut Tx, id: AttemptId, state: &str, why: &str, now: Timestamp) -> Result<bool> {
     let rows = run!(tx, c => sqlx::query(
-        "UPDATE attempt SET state = $2, why = $3, ended_at = $4
+        "UPDATE attempt SET state = 'failed', why = $2, ended_at = $3
           WHERE id = $1 AND state IN ('queued', 'delivered', 'acknowledged')")
-        .bind(id.0).bind(state).bind(why).bind(now.0).execute(c).await.map(|done| done.rows_affected()))?;
+        .bind(id.0).bind(why).bind(now.0).execute(c).await.map(|done| done.rows_affected()))?;
     Ok(rows > 0)
 }
 

@@ -164,6 +164,32 @@ pub async fn outstanding(tx: &mut Tx, id: EnrollmentId, now: Timestamp, limit: i
     Ok(run!(tx, c => sqlx::query_as(OUTSTANDING).bind(id.0).bind(now.0).bind(limit).fetch_all(c).await)?)
 }
 
+/// An outstanding command of one enrollment among many.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// The enrollment.
+    pub enrollment_id: Uuid,
+    /// `CommandUUID`.
+    pub command_uuid: String,
+    /// Queued commands with the same key on the same enrollment replace one another.
+    pub coalescing_key: Option<String>,
+    /// When it was first handed out (ms).
+    pub first_sent_at: Option<i64>,
+}
+
+from_row!(Waiting { enrollment_id, command_uuid, coalescing_key, first_sent_at });
+
+/// What one part of the server has outstanding on these enrollments, in no order.
+pub async fn outstanding_by(tx: &mut Tx, ids: &IdSet, created_by: &str) -> Result<Vec<Waiting>> {
+    let sql = over_ids!(
+        tx,
+        "SELECT t.enrollment_id, t.command_uuid, t.coalescing_key, t.first_sent_at FROM command_target t JOIN command c ON c.uuid = t.command_uuid
+          WHERE c.created_by = $2 AND t.state IN ('queued', 'sent', 'not_now') AND t.enrollment_id IN (",
+        ")"
+    );
+    Ok(run!(tx, c => sqlx::query_as(sql).bind(ids.as_json()).bind(created_by).fetch_all(c).await)?)
+}
+
 /// The first outstanding target with its content, which in most sessions is the one to hand out.
 #[derive(Debug)]
 pub struct First {
@@ -314,6 +340,18 @@ pub async fn end(tx: &mut Tx, id: EnrollmentId, seq: i64, state: &str, why: &str
     let rows = run!(tx, c => sqlx::query(END).bind(id.0).bind(seq).bind(state).bind(why).bind(now.0)
         .execute(c).await.map(|r| r.rows_affected()))?;
     Ok(rows == 1)
+}
+
+/// Cancels one command on those of these enrollments on which it is outstanding; how many there were.
+pub async fn cancel_many(tx: &mut Tx, ids: &IdSet, uuid: &CommandUuid, why: &str, now: Timestamp) -> Result<u64> {
+    let sql = over_ids!(
+        tx,
+        "UPDATE command_target SET state = 'cancelled', why = $3, finished_at = $4, rendered_sealed = NULL
+          WHERE command_uuid = $2 AND state IN ('queued', 'sent', 'not_now') AND enrollment_id IN (",
+        ")"
+    );
+    Ok(run!(tx, c => sqlx::query(sql).bind(ids.as_json()).bind(uuid.as_str()).bind(why).bind(now.0)
+        .execute(c).await.map(|r| r.rows_affected()))?)
 }
 
 /// Counts one more unreadable answer on the target that is in progress, and gives it with the count.

@@ -4,7 +4,7 @@ use mdm_core::ids::{CommandUuid, EnrollmentId};
 use mdm_core::time::Timestamp;
 use uuid::Uuid;
 
-use crate::{Error, Result, Store, Tx};
+use crate::{Dialect, Error, Result, Store, Tx};
 
 /// Something that happened.
 #[derive(Debug, Clone, Copy)]
@@ -83,6 +83,35 @@ pub async fn record(tx: &mut Tx, event: &NewEvent<'_>) -> Result<()> {
         .bind(event.summary)
         .bind(&data)
         .execute(c).await.map(drop))?;
+    Ok(())
+}
+
+/// [`record`] for many, in one statement and in their order.
+pub async fn record_many(tx: &mut Tx, events: &[NewEvent<'_>]) -> Result<()> {
+    const INTO: &str = "INSERT INTO event (at, kind, enrollment_id, command_uuid, actor, summary, data) ";
+    const SQLITE: &str = "SELECT value ->> 'at', value ->> 'kind', unhex(value ->> 'enrollment'), value ->> 'command',
+             value ->> 'actor', value ->> 'summary', value ->> 'data' FROM json_each($1) ORDER BY key";
+    const POSTGRES: &str = "SELECT at, kind, enrollment, command, actor, summary, data
+         FROM ROWS FROM (jsonb_to_recordset($1::text::jsonb) AS (at bigint, kind text, enrollment uuid, command text,
+              actor text, summary text, data text)) WITH ORDINALITY AS x ORDER BY ordinality";
+    let row = |e: &NewEvent<'_>| {
+        serde_json::json!({
+            "at": e.at.0,
+            "kind": e.kind,
+            "enrollment": e.enrollment.map(|id| id.0.simple().to_string()),
+            "command": e.command,
+            "actor": e.actor,
+            "summary": e.summary,
+            "data": e.data.to_string(),
+        })
+    };
+    let rows = serde_json::Value::Array(events.iter().map(row).collect()).to_string();
+    let select = match tx.dialect() {
+        Dialect::Sqlite => SQLITE,
+        Dialect::Postgres => POSTGRES,
+    };
+    let sql = sqlx::AssertSqlSafe(format!("{INTO}{select}"));
+    run!(tx, c => sqlx::query(sql).bind(&rows).execute(c).await.map(drop))?;
     Ok(())
 }
 

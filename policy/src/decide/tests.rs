@@ -51,6 +51,7 @@ fn at(state: State) -> Situation {
         asked_at: Some(NOW),
         certificate: None,
         proof_tries: 0,
+        attestation_due: false,
         provable: true,
     }
 }
@@ -119,7 +120,12 @@ fn what_is_verified_stays_until_it_is_to_be_renewed() {
     assert_eq!(next(&weaker, Outcome::Open), Action::Keep, "the certificate that was proved is of the right form");
     let of_weaker = Certificate { form: weaker.sent_form.clone(), ..certificate(Some(LATER)).unwrap() };
     assert_eq!(next(&Situation { certificate: Some(of_weaker), ..weaker }, Outcome::Open), INSTALL, "stronger now");
-    assert_eq!(next(&verified, Outcome::Closed), Action::Block);
+    for outcome in [Outcome::Closed, Outcome::NeedFacts] {
+        assert_eq!(next(&verified, outcome), Action::Wait(LATER), "the gate is for what is sent next: {outcome:?}");
+    }
+    let due = Situation { asked_at: Some(LATER), ..verified.clone() };
+    assert_eq!(decide(&due, &decision(Outcome::Closed), LATER), Action::Block, "nothing is renewed past a closed gate");
+    assert_eq!(next(&Situation { revision: Some(3), ..verified }, Outcome::Closed), Action::Block);
 }
 
 #[test]
@@ -130,8 +136,7 @@ fn a_certificate_that_is_as_it_should_be_is_kept() {
         assert_eq!(next(&Situation { certificate: certificate(None), ..s }, Outcome::Open), INSTALL, "{state:?}");
     }
     // Revision 3 was queued; the rollout was paused before the device fetched it.
-    let queued =
-        Situation { state_revision: 3, command_outstanding: true, ..sent(State::Installing) };
+    let queued = Situation { state_revision: 3, command_outstanding: true, ..sent(State::Installing) };
     let queued = Situation { certificate: certificate(Some(LATER)), ..queued };
     assert_eq!(next(&queued, Outcome::Open), Action::Keep);
 }
@@ -185,6 +190,14 @@ fn old_facts_are_asked_for_before_anything_is_sent_or_refused() {
 }
 
 #[test]
+fn an_attestation_that_was_never_asked_for_is_asked_for_before_the_refusal() {
+    let due = Situation { attestation_due: true, ..at(State::AwaitingFacts) };
+    assert_eq!(next(&due, Outcome::Closed), Action::AskFacts);
+    assert_eq!(next(&Situation { command_outstanding: true, ..due.clone() }, Outcome::Closed), Action::Nothing, "once");
+    assert_eq!(next(&due, Outcome::Open), INSTALL);
+}
+
+#[test]
 fn states_read_back() {
     for state in State::ALL {
         assert_eq!(State::from_text(state.as_str()), Some(state));
@@ -210,7 +223,8 @@ prop_compose! {
 
 prop_compose! {
     fn situations()(
-        (wanted, command_outstanding, profile_sent, removes, provable) in any::<(bool, bool, bool, bool, bool)>(),
+        (wanted, command_outstanding, profile_sent, removes) in any::<(bool, bool, bool, bool)>(),
+        (attestation_due, provable) in any::<(bool, bool)>(),
         state in prop::sample::select(State::ALL.to_vec()),
         (state_revision, revision) in (1i64..4, prop::option::of(1i64..4)),
         (sent_form, retry_at, asked_at) in (forms(), times(), times()),
@@ -219,7 +233,7 @@ prop_compose! {
     ) -> Situation {
         Situation {
             wanted, state, state_revision, revision, command_outstanding, profile_sent, removes, sent_form, reason: None,
-            attempts, retry_at, asked_at, certificate, proof_tries, provable,
+            attempts, retry_at, asked_at, certificate, proof_tries, attestation_due, provable,
         }
     }
 }

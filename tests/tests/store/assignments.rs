@@ -2,14 +2,15 @@ use std::collections::HashSet;
 
 use mdm_core::ids::{AssignmentId, EnrollmentId, PolicyId};
 use store::assignments::{self, Assignment, New};
-use store::{Store, Tx};
+use store::{IdSet, Store, Tx};
 
 use super::policies::policy;
 use super::{at, command_uuid, enrolled, key, twice};
 
 async fn assigned(tx: &mut Tx, policy: PolicyId, enrollment: EnrollmentId) -> AssignmentId {
     let id = AssignmentId(key(at(0)));
-    assert!(assignments::insert(tx, &New { id, policy, enrollment, random: "abc" }, at(1)).await.unwrap());
+    let new = New { id, policy, enrollment, ring: 2 };
+    assert_eq!(assignments::insert_many(tx, &[new], at(1)).await.unwrap(), 1);
     id
 }
 
@@ -19,10 +20,11 @@ async fn an_assignment_keeps_what_was_decided() {
         let mut tx = store.begin().await.unwrap();
         let (policy, enrollment) = (policy(&mut tx).await, enrolled(&mut tx).await);
         let id = assigned(&mut tx, policy, enrollment).await;
-        let again = New { id: AssignmentId(key(at(2))), policy, enrollment, random: "x" };
-        assert!(!assignments::insert(&mut tx, &again, at(2)).await.unwrap());
+        let again = New { id: AssignmentId(key(at(2))), policy, enrollment, ring: 0 };
+        assert_eq!(assignments::insert_many(&mut tx, &[again], at(2)).await.unwrap(), 0, "it is on it already");
         let row = assignments::get(&mut tx, id).await.unwrap().unwrap();
         assert_eq!((row.state.as_str(), row.revision, row.due_at), ("assigned", 0, Some(at(1).0)));
+        assert_eq!((row.ring, row.attempt_id, row.renew_at), (2, None, None));
 
         let command = command_uuid();
         let decided = Assignment {
@@ -32,9 +34,16 @@ async fn an_assignment_keeps_what_was_decided() {
             decision: Some("{}".to_owned()),
             command_uuid: Some(command.as_str().to_owned()),
             attempts: 2,
-            random: "def".to_owned(),
             profile_sent: true,
             due_at: None,
+            silicon: Some("supported".to_owned()),
+            attempt_id: Some(key(at(2))),
+            certificate_sha256: Some(vec![0xAB; 32]),
+            not_after: Some(at(900).0),
+            renew_at: Some(at(600).0),
+            certificate_revision: Some(1),
+            certificate_form: Some("{\"attest\":\"true\"}".to_owned()),
+            proof_tries: 3,
             updated_at: at(3).0,
             ..row
         };
@@ -44,10 +53,9 @@ async fn an_assignment_keeps_what_was_decided() {
         assert_eq!(waits.as_ref(), Some(&decided));
         let other = enrolled(&mut tx).await;
         assert!(assignments::by_command(&mut tx, other, &command).await.unwrap().is_none());
-        assert_eq!(assignments::command_state(&mut tx, enrollment, command.as_str()).await.unwrap(), None);
 
         assert_eq!(assignments::of_enrollment(&mut tx, enrollment).await.unwrap(), [decided]);
-        assignments::delete(&mut tx, id).await.unwrap();
+        assignments::delete_many(&mut tx, &[id]).await.unwrap();
         assert!(assignments::get(&mut tx, id).await.unwrap().is_none());
         tx.commit().await.unwrap();
     })
@@ -69,7 +77,8 @@ async fn a_policy_knows_its_assignments() {
         ids.sort();
         let page = assignments::of_policy(&mut tx, policy, Some(ids[0]), 5).await.unwrap();
         assert_eq!(page.iter().map(|row| row.id).collect::<Vec<_>>(), [ids[1].0, ids[2].0]);
-        let on: HashSet<_> = assignments::enrollments_of(&mut tx, policy).await.unwrap().into_iter().collect();
+        let rest = assignments::of_policy(&mut tx, policy, None, 5).await.unwrap();
+        let on: HashSet<_> = rest.iter().map(|row| EnrollmentId(row.enrollment_id)).collect();
         assert_eq!(on, enrollments);
 
         let blocked = Assignment { state: "blocked".to_owned(), reason: Some("unknown".to_owned()), ..page[0].clone() };
@@ -79,13 +88,48 @@ async fn a_policy_knows_its_assignments() {
         assert_eq!(counts, [("assigned", None, 2), ("blocked", Some("unknown"), 1)]);
 
         assert_eq!(assignments::due_policy(&mut tx, policy, at(9)).await.unwrap(), 3);
-        assert_eq!(assignments::due_removing(&mut tx, policy, at(9)).await.unwrap(), 0);
-        let leaving = Assignment { state: "removing".to_owned(), ..blocked };
-        assignments::save(&mut tx, &leaving, at(9)).await.unwrap();
-        assert_eq!(assignments::due_removing(&mut tx, policy, at(10)).await.unwrap(), 1);
         let one = EnrollmentId(page[0].enrollment_id);
         assert_eq!(assignments::delete_of_enrollment(&mut tx, one).await.unwrap(), 1);
         assert_eq!(assignments::delete_of_enrollment(&mut tx, one).await.unwrap(), 0);
+        tx.commit().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn many_are_read_under_the_locks_of_their_enrollments_and_written_at_once() {
+    twice(|store| async move {
+        let mut tx = store.begin().await.unwrap();
+        let policy = policy(&mut tx).await;
+        let (mut ids, mut enrollments) = (Vec::new(), Vec::new());
+        for _ in 0..3 {
+            let enrollment = enrolled(&mut tx).await;
+            ids.push(assigned(&mut tx, policy, enrollment).await);
+            enrollments.push(enrollment);
+        }
+        ids.sort();
+        let gone = AssignmentId(key(at(0)));
+        let asked = [ids[2], ids[0], gone];
+        let read = assignments::lock_many(&mut tx, &IdSet::new(&enrollments), &asked).await.unwrap();
+        assert_eq!(read.iter().map(|row| row.id).collect::<Vec<_>>(), [ids[0].0, ids[2].0]);
+        let changed: Vec<_> = read
+            .into_iter()
+            .map(|row| Assignment {
+                state: "held".to_owned(),
+                due_at: None,
+                reason: Some("it's \"held\"".to_owned()),
+                ..row
+            })
+            .collect();
+        assignments::save_many(&mut tx, &changed, at(5)).await.unwrap();
+        for row in changed {
+            let read = assignments::get(&mut tx, AssignmentId(row.id)).await.unwrap().unwrap();
+            assert_eq!(read, Assignment { updated_at: at(5).0, ..row });
+        }
+        let other = assignments::get(&mut tx, ids[1]).await.unwrap().unwrap();
+        assert_eq!((other.state.as_str(), other.due_at), ("assigned", Some(at(1).0)));
+        assignments::delete_many(&mut tx, &ids).await.unwrap();
+        assert!(assignments::of_policy(&mut tx, policy, None, 5).await.unwrap().is_empty());
         tx.commit().await.unwrap();
     })
     .await;

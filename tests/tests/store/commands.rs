@@ -2,7 +2,7 @@ use mdm_core::ids::{CommandUuid, EnrollmentId};
 use store::commands::{self, Command, Final};
 use store::{IdSet, Tx};
 
-use super::{at, authenticated, command_uuid, enrolled, key, twice};
+use super::{at, authenticated, command_uuid, enrolled, key, twice, word};
 
 pub(crate) fn command(uuid: &CommandUuid) -> Command {
     Command {
@@ -163,6 +163,34 @@ async fn what_waits_can_be_replaced_cleared_and_can_expire() {
         let target = commands::target(&mut tx, id, &new).await.unwrap().unwrap();
         assert_eq!((target.state.as_str(), target.why.as_deref()), ("cancelled", Some("reenrolled")));
         assert_eq!(commands::outstanding(&mut tx, other, at(11), 10).await.unwrap().len(), 1);
+        tx.commit().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_part_of_the_server_finds_what_it_has_outstanding() {
+    twice(|store| async move {
+        let mut tx = store.begin().await.unwrap();
+        let (one, two, other) = (enrolled(&mut tx).await, enrolled(&mut tx).await, enrolled(&mut tx).await);
+        let (mine, theirs) = (command_uuid(), command_uuid());
+        let me = word("me");
+        let key = Some("facts".to_owned());
+        let ours = Command { created_by: me.clone(), coalescing_key: key.clone(), ..command(&mine) };
+        queued(&mut tx, &ours, &[one, two, other]).await;
+        queued(&mut tx, &command(&theirs), &[one]).await;
+        let waiting = commands::outstanding_by(&mut tx, &IdSet::new(&[one, two]), &me).await.unwrap();
+        assert_eq!(waiting.len(), 2);
+        assert!(waiting.iter().all(|w| w.command_uuid == mine.as_str() && w.coalescing_key == key && w.first_sent_at.is_none()));
+        let seq = commands::outstanding(&mut tx, one, at(3), 1).await.unwrap()[0].seq;
+        commands::sent(&mut tx, one, seq, false, None, at(4)).await.unwrap();
+        let waiting = commands::outstanding_by(&mut tx, &IdSet::new(&[one]), &me).await.unwrap();
+        assert_eq!(waiting[0].first_sent_at, Some(at(4).0));
+        let some = IdSet::new(&[one, two]);
+        assert_eq!(commands::cancel_many(&mut tx, &some, &mine, "test", at(5)).await.unwrap(), 2);
+        assert_eq!(commands::cancel_many(&mut tx, &some, &mine, "test", at(6)).await.unwrap(), 0);
+        assert_eq!(commands::outstanding_by(&mut tx, &IdSet::new(&[other]), &me).await.unwrap().len(), 1);
+        assert!(commands::outstanding_by(&mut tx, &IdSet::new(&[one]), &me).await.unwrap().is_empty());
         tx.commit().await.unwrap();
     })
     .await;

@@ -75,3 +75,35 @@ async fn an_event_stands_alone_where_there_is_no_transaction() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn many_events_are_written_in_their_order() {
+    twice(|store| async move {
+        let mut tx = store.begin().await.unwrap();
+        let one = enrolled(&mut tx).await;
+        let command = command_uuid();
+        let summaries: Vec<_> = (0..20).map(|n| format!("The \"{n}th\" thing's happened.")).collect();
+        let data = json!({"trace": "x", "quoted": "it's \"so\""});
+        let many: Vec<_> = summaries
+            .iter()
+            .map(|summary| NewEvent {
+                at: at(1),
+                kind: "assignment.verified",
+                enrollment: Some(one),
+                command: Some(&command),
+                actor: "server",
+                summary,
+                data: &data,
+            })
+            .collect();
+        events::record_many(&mut tx, &many).await.unwrap();
+        let of_one = Filter { enrollment: Some(one), kind: None };
+        let read = events::since(&mut tx, &of_one, 0, 100).await.unwrap();
+        assert_eq!(read.iter().map(|row| row.summary.clone()).collect::<Vec<_>>(), summaries);
+        assert_eq!((read[0].actor.as_str(), read[0].at), ("server", at(1).0));
+        assert_eq!(read[0].command_uuid.as_deref(), Some(command.as_str()));
+        assert_eq!(read[0].data.parse::<serde_json::Value>().unwrap(), data);
+        tx.commit().await.unwrap();
+    })
+    .await;
+}

@@ -83,3 +83,24 @@ async fn the_number_of_a_revision_is_never_used_again() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn many_policies_are_read_at_once_and_an_older_revision_still_says_what_it_said() {
+    twice(|store| async move {
+        let mut tx = store.begin().await.unwrap();
+        let (one, two) = (policy(&mut tx).await, policy(&mut tx).await);
+        let gone = PolicyId(key(at(0)));
+        let mut read: Vec<_> =
+            policies::many(&mut tx, &[two, gone, one]).await.unwrap().iter().map(policies::Policy::id).collect();
+        read.sort();
+        assert_eq!(read, [one, two]);
+        let before = policies::get(&mut tx, one).await.unwrap().unwrap();
+        policies::revise(&mut tx, one, &revision(&before.name, "{\"a\":2}"), at(1)).await.unwrap();
+        let wording = policies::wording(&mut tx, one, 1).await.unwrap().unwrap();
+        assert_eq!((wording.body, wording.payload_uuid), (before.body, before.payload_uuid));
+        assert_eq!(policies::wording(&mut tx, one, 2).await.unwrap().unwrap().body, "{\"a\":2}");
+        assert!(policies::wording(&mut tx, one, 3).await.unwrap().is_none());
+        tx.commit().await.unwrap();
+    })
+    .await;
+}

@@ -1,0 +1,13 @@
+//! ACME policies, from a scope to a proved certificate on a device and its renewal, on both databases.
+
+mod attested;
+mod authority;
+mod certificates;
+mod companions;
+mod delivery;
+mod device;
+mod ending;
+mod failures;
+mod forms;
+mod ledger;
+mod world;
