@@ -10,6 +10,8 @@ mod attested;
 
 use std::collections::BTreeMap;
 
+use attestation::{Asked, can_attest};
+use mdm_core::hardware::{self, Claims};
 use mdm_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -84,9 +86,32 @@ pub struct Facts {
     /// When the device last answered `DeviceInformation`, or refused to; none since it enrolled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked_at: Option<Timestamp>,
+    /// Since it enrolled, the device has answered a `DeviceInformation` of ours that went out when it was known that it can attest:
+    /// an attestation was asked for then, if one was due.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub attestation_asked: bool,
 }
 
 impl Facts {
+    /// Notes that a `DeviceInformation` of ours was answered, or refused. To be called before what the answer says is learned: what
+    /// was asked followed from what was known.
+    pub fn note_asked(&mut self, now: Timestamp) {
+        self.asked_at = Some(now);
+        self.attestation_asked |= can_attest(&self.silicon());
+    }
+
+    /// What is known of the device that an attestation depends on.
+    pub(crate) fn silicon(&self) -> Asked {
+        let hardware = hardware::classify(&Claims {
+            product_name: self.text(FactName::ProductName),
+            is_apple_silicon: self.flag(FactName::IsAppleSilicon),
+            model: self.text(FactName::Model),
+            model_name: self.text(FactName::ModelName),
+        });
+        let os_version = self.text(FactName::OsVersion).and_then(|version| version.parse().ok());
+        Asked { platform: hardware.platform, os_version, hardware: hardware.attest }
+    }
+
     /// Takes in one claim; the newer beats the older. True if it changed anything but the time.
     pub fn learn(&mut self, name: FactName, value: FactValue, source: Source, at: Timestamp) -> bool {
         if matches!(&value, FactValue::Text(text) if text.is_empty() || text.len() > 1024) {
@@ -111,6 +136,7 @@ impl Facts {
             self.learn(name, fact.value, fact.source, fact.at);
         }
         self.asked_at = self.asked_at.max(other.asked_at);
+        self.attestation_asked |= other.attestation_asked;
         let newer = |a: &AttestedFacts, b: &AttestedFacts| a.judged_at > b.judged_at;
         if other.attested.as_ref().is_some_and(|b| self.attested.as_ref().is_none_or(|a| newer(b, a))) {
             self.attested = other.attested;

@@ -74,6 +74,8 @@ pub enum MissingFact {
     OsVersion,
     /// `IsAppleSilicon`.
     IsAppleSilicon,
+    /// `DevicePropertiesAttestation`, where the policy requires attested facts.
+    DevicePropertiesAttestation,
 }
 
 /// The form of the payload that the device can honour.

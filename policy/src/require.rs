@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use attestation::{Asked, Identity, can_attest};
+use attestation::{Identity, can_attest};
 use mdm_core::crypto::attestation::SecureBoot;
-use mdm_core::hardware::{self, Claims, Hardware, OsVersion, Platform};
+use mdm_core::hardware::{OsVersion, Platform};
 use mdm_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::acme::FieldError;
-use crate::facts::{AttestedFacts, FactName, Facts};
+use crate::facts::{AttestedFacts, Facts};
 use crate::reason::ReasonCode;
 
 /// How old an attestation may be where a policy does not say: Apple makes a new one every 7 days, and asking takes its time.
@@ -104,13 +104,11 @@ pub fn unmet(required: &Requirements, facts: &Facts, now: Timestamp) -> Unmet {
         .or_else(|| old_system(required, facts, attested))
 }
 
-fn claimed_hardware(facts: &Facts) -> Hardware {
-    hardware::classify(&Claims {
-        product_name: facts.text(FactName::ProductName),
-        is_apple_silicon: facts.flag(FactName::IsAppleSilicon),
-        model: facts.text(FactName::Model),
-        model_name: facts.text(FactName::ModelName),
-    })
+/// Whether the device must be asked once more before it is refused: what it is became known only by its first answer, so that no
+/// attestation was asked for with the first question.
+pub fn ask_first(required: &Requirements, facts: &Facts) -> bool {
+    let asked = facts.asked_at.is_some() && (facts.attestation_asked || facts.attested.is_some());
+    !required.is_empty() && !asked && can_attest(&facts.silicon())
 }
 
 /// An attestation that is there and believed.
@@ -125,12 +123,8 @@ fn believed(facts: &Facts) -> Result<&AttestedFacts, (ReasonCode, Option<String>
         }
         Some(attested) => Err((ReasonCode::AttestationRefused, Some(attested.verdict.clone()))),
         None => {
-            let hardware = claimed_hardware(facts);
-            let os_version = facts.text(FactName::OsVersion).and_then(|version| version.parse().ok());
-            let asked = Asked { platform: hardware.platform, os_version, hardware: hardware.attest };
-            let reason =
-                if can_attest(&asked) { ReasonCode::AttestationMissing } else { ReasonCode::AttestationUnsupported };
-            Err((reason, None))
+            let can = can_attest(&facts.silicon());
+            Err((if can { ReasonCode::AttestationMissing } else { ReasonCode::AttestationUnsupported }, None))
         }
     }
 }
@@ -190,7 +184,7 @@ fn old_system(required: &Requirements, facts: &Facts, attested: &AttestedFacts) 
     if required.os_at_least.is_empty() {
         return None;
     }
-    let Some(platform) = attested.platform().or_else(|| claimed_hardware(facts).platform) else {
+    let Some(platform) = attested.platform().or_else(|| facts.silicon().platform) else {
         return Some(not_attested("the model (8.9.4)"));
     };
     let Some(least) = required.os_at_least.get(&platform) else {

@@ -3,7 +3,7 @@ use mdm_core::crypto::attestation::{AttestationError, Attested};
 use proptest::prelude::*;
 
 use super::*;
-use crate::facts::{FactValue, Source};
+use crate::facts::{FactName, FactValue, Source};
 
 const DAY: i64 = 86_400_000;
 const NOW: Timestamp = Timestamp(100 * DAY);
@@ -192,6 +192,34 @@ fn hardware_that_cannot_attest_is_said_to_be_so() {
     for (product, os) in [("MacBookPro16,1", "14.6"), ("iPad7,5", "17.5"), ("Mac14,2", "13.6"), ("Fridge1,1", "1.0")] {
         assert_eq!(reason(&strict(), &facts(product, os, None)), Some(ReasonCode::AttestationUnsupported), "{product}");
     }
+}
+
+#[test]
+fn who_was_not_asked_for_want_of_knowledge_is_asked_once_more_and_no_more() {
+    // Nothing is known, and the first question goes without a nonce.
+    let mut known = Facts::default();
+    known.note_asked(NOW);
+    let answer = facts("Mac14,2", "14.6", None);
+    known.merge(answer.clone());
+    assert!(ask_first(&strict(), &known));
+    assert!(!ask_first(&Requirements::default(), &known), "where nothing is required");
+    // Whatever becomes of the second question: it was asked.
+    known.note_asked(NOW);
+    assert!(!ask_first(&strict(), &known));
+    assert_eq!(reason(&strict(), &known), Some(ReasonCode::AttestationMissing));
+    // Who was known from the start is asked with the first question.
+    let mut known = answer;
+    known.note_asked(NOW);
+    assert!(!ask_first(&strict(), &known));
+    // Who cannot is not asked.
+    let mut intel = Facts::default();
+    intel.note_asked(NOW);
+    intel.merge(facts("MacBookPro16,1", "14.6", None));
+    assert!(!ask_first(&strict(), &intel));
+    // An answer that was not asked for by us counts as well.
+    let mut told = facts("Mac14,2", "14.6", Some(&judged(mac(), Some(NOW))));
+    told.asked_at = Some(NOW);
+    assert!(!ask_first(&strict(), &told));
 }
 
 #[test]

@@ -24,6 +24,23 @@ fn verified(object: &[u8], device: &Device<'_>, key: &[u8]) -> Result<(Attested,
 }
 
 #[test]
+fn c8_freshness_is_the_sha_256_of_the_token() {
+    let (_, attested) = attested();
+    let judge = |code: &[u8]| {
+        let chain = APPLE.chain(&everything(code));
+        verified(&object("apple", &chain), &this_mac(), &APPLE.verify(&chain).unwrap().key_spki).map(|_| ())
+    };
+    assert_eq!(attested.freshness.as_deref(), Some(Hash::Sha256.digest(TOKEN.as_bytes()).as_slice()));
+    assert_eq!(judge(&Hash::Sha256.digest(TOKEN.as_bytes())), Ok(()));
+    // Neither the token, nor a key authorization (token "." thumbprint), nor what the token encodes.
+    let authorization = format!("{TOKEN}.NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
+    let decoded = base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, TOKEN).unwrap();
+    for code in [&decoded, &Hash::Sha256.digest(authorization.as_bytes()), &Hash::Sha256.digest(&decoded)] {
+        assert_eq!(judge(code), Err(AttestationError::FreshnessMismatch));
+    }
+}
+
+#[test]
 fn th_37_the_freshness_code_must_be_there_and_be_that_of_this_challenge() {
     let (chain, attested) = attested();
     let key = attested.key_spki.clone();
