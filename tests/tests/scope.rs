@@ -294,7 +294,7 @@ async fn a_scope_or_a_rule_that_cannot_be_read_is_put_aside_and_the_others_go_on
             kind: kind.to_owned(),
             value: value.to_owned(),
         };
-        store::scopes::set(&mut tx, bad, &[line("all", ""), line("label", "a b")]).await.unwrap();
+        store::scopes::set(&mut tx, bad, &[line("label", "a b")]).await.unwrap();
         store::label_rules::put(&mut tx, &label("broken"), "{", "somebody's hand", w.now()).await.unwrap();
         tx.commit().await.unwrap();
         let fleet = w.fleet(3).await;
