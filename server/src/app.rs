@@ -210,6 +210,7 @@ impl App {
             clock: self.clock.clone(),
             metrics: telemetry::metrics()?,
             watch: self.watch.clone(),
+            signers: self.policy.signers.clone(),
         };
         work.spawn(listen::serve(
             Listener { tcp: health, tls: None, limits, proxies: TrustedProxies::default() },
