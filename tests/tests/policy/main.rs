@@ -10,4 +10,5 @@ mod ending;
 mod failures;
 mod forms;
 mod ledger;
+mod traces;
 mod world;
