@@ -211,6 +211,7 @@ impl App {
             metrics: telemetry::metrics()?,
             watch: self.watch.clone(),
             signers: self.policy.signers.clone(),
+            test_roots: !self.policy.attestation.test_roots.is_empty(),
         };
         work.spawn(listen::serve(
             Listener { tcp: health, tls: None, limits, proxies: TrustedProxies::default() },

@@ -27,6 +27,8 @@ pub struct Shared {
     pub watch: Watch,
     /// Sign profiles.
     pub signers: policy::Signers,
+    /// Test roots are believed beside Apple's.
+    pub test_roots: bool,
 }
 
 impl std::fmt::Debug for Shared {
@@ -92,6 +94,9 @@ async fn readiness(shared: &Shared) -> Readiness {
 async fn warnings(shared: &Shared) -> Result<(Vec<String>, Vec<Finding>), store::Error> {
     let certs = store::push::certs(&mut shared.store.read().await?).await?;
     let mut warnings = Vec::new();
+    if shared.test_roots {
+        warnings.push("attestation.test_root_files: test roots are believed, so that attestations prove nothing".to_owned());
+    }
     if certs.is_empty() {
         warnings.push("no push certificate: devices cannot be woken".to_owned());
     }

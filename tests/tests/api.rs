@@ -4,6 +4,8 @@
 mod account_tokens;
 #[path = "api_stories/acme_certificates.rs"]
 mod acme_certificates;
+#[path = "api_stories/attestations.rs"]
+mod attestations;
 #[path = "api_stories/certificate_authorities.rs"]
 mod certificate_authorities;
 #[path = "api_stories/enrollment_doors.rs"]

@@ -51,7 +51,7 @@ impl From<Row> for Attestation {
             fresh_as_of: row.fresh_as_of.map(When::ms),
             received_at: When::ms(row.received_at),
             values: serde_json::from_str(&row.body).unwrap_or_default(),
-            chain_sha256: row.chain_sha256.iter().map(|byte| format!("{byte:02x}")).collect(),
+            chain_sha256: hex::encode(row.chain_sha256),
             chain_kept: row.chain.is_some(),
         }
     }

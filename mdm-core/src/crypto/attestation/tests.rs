@@ -61,7 +61,7 @@ impl Apple {
     }
 
     fn roots(&self) -> Roots {
-        Roots::with_test_roots(&[self.root.certificate.clone()]).unwrap()
+        Roots::with_test_roots(std::slice::from_ref(&self.root.certificate)).unwrap()
     }
 
     fn leaf(&self, params: CertificateParams) -> Vec<u8> {
@@ -243,7 +243,7 @@ fn a_chain_has_two_to_five_certificates_and_a_leaf_that_is_none_of_an_authority(
     let sub = &chain[1];
     let many = [&chain[..], &[sub.clone(), sub.clone(), sub.clone()]].concat();
     assert!(APPLE.verify(&many).is_ok());
-    assert_eq!(APPLE.verify(&[&many[..], &[sub.clone()]].concat()), Err(AttestationError::ChainLength));
+    assert_eq!(APPLE.verify(&[&many[..], std::slice::from_ref(sub)].concat()), Err(AttestationError::ChainLength));
     assert_eq!(APPLE.verify(&[vec![0; MAX_CERTIFICATE + 1], sub.clone()]), Err(AttestationError::TooLarge));
     assert_eq!(APPLE.verify(&[chain[0].clone(), b"junk".to_vec()]), Err(AttestationError::Certificate));
     // CA:TRUE, with a key usage that does not go with it.
