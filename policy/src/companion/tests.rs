@@ -2,6 +2,7 @@ use mdm_core::enrollment::{Channel, EnrollmentKind};
 use mdm_core::hardware::{OsVersion, Platform};
 use mdm_core::plist::{Dictionary, Value};
 use mdm_core::profile::{Payload, uuid_text};
+use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
@@ -221,4 +222,49 @@ fn every_wrong_field_of_a_companion_is_named() {
         {"type": "wifi", "name": "office", "ssid": "Example", "trusted_certificates": ["root"]},
     ]);
     assert_eq!(wrong(elsewhere), ["companions[1].trusted_certificates"], "macs would have a dangling reference");
+}
+
+fn any_keys() -> impl Strategy<Value = Json> {
+    let text = prop_oneof!["[a-z{}$]{0,6}", Just("{identity_uuid}".to_owned()), Just("{serial}".to_owned())];
+    let leaf = prop_oneof![
+        any::<bool>().prop_map(Json::from),
+        any::<i64>().prop_map(Json::from),
+        any::<u64>().prop_map(Json::from),
+        any::<f32>().prop_map(Json::from),
+        text.prop_map(Json::from),
+        Just(json!({"$data": "AQI="})),
+        Just(json!({"$payload_uuid": "identity"})),
+        Just(Json::Null),
+    ];
+    leaf.prop_recursive(4, 32, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Json::from),
+            prop::collection::btree_map("[A-Za-z$]{1,4}", inner, 0..4).prop_map(|m| m.into_iter().collect()),
+        ]
+    })
+}
+
+proptest! {
+    /// Whatever is accepted becomes a payload that a device can read, with the identity's UUID in the place of its name.
+    #[test]
+    fn any_raw_keys_are_refused_or_become_a_payload(keys in prop::collection::btree_map("[A-Za-z]{1,8}", any_keys(), 0..4)) {
+        let keys: serde_json::Map<String, Json> = keys.into_iter().collect();
+        let companion = json!([{"type": "raw", "name": "x", "payload_type": "com.example.x", "keys": keys}]);
+        if let Ok(policy) = AcmePolicy::from_value(with(companion)) {
+            let mut values = Values::default();
+            values.set(Variable::Serial, Some("C02"));
+            let mac = device(Platform::Macos, (14, 0), EnrollmentKind::Device);
+            match payloads(&policy, &mac, &values, &Names { identifier: "p", uuid_of: &uuid_of }) {
+                Ok(payloads) => {
+                    let written = mdm_core::plist::encode(&Value::Dictionary(payloads[0].keys.clone()));
+                    let read = mdm_core::plist::decode_dictionary(&written, mdm_core::plist::Limits::API).unwrap();
+                    prop_assert_eq!(read.len(), keys.len());
+                    let text = String::from_utf8(written).unwrap();
+                    let left = ["{identity_uuid}", "{serial}"].iter().any(|variable| text.contains(variable));
+                    prop_assert!(!left, "{}", text);
+                }
+                Err(unfit) => prop_assert_eq!(unfit.reason, ReasonCode::TemplateValueMissing),
+            }
+        }
+    }
 }

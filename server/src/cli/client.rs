@@ -3,7 +3,7 @@
 //! The token comes from a file or from the environment, never from the command line, where every user of the machine could
 //! read it. The connection itself is the `outbound` crate's: https only, no redirects, limits on time and size.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -173,7 +173,7 @@ fn refusal(status: StatusCode, body: &[u8]) -> String {
     };
     for error in problem.get("errors").and_then(Value::as_array).into_iter().flatten() {
         let text = |key: &str| error.get(key).and_then(Value::as_str).unwrap_or_default();
-        out.push_str(&format!("\n  {}: {}", text("field"), text("detail")));
+        let _ = write!(out, "\n  {}: {}", text("field"), text("detail"));
     }
     out
 }

@@ -32,11 +32,9 @@ pub async fn run(args: Args) -> Result<()> {
         format!("/api/v1/export?policies={}", escaped(&args.policies.join(",")))
     };
     let text = file::write(client.get(&path).await?, args.format)?;
-    match &args.output {
-        Some(file) => std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display())),
-        None => {
-            print!("{text}");
-            Ok(())
-        }
+    if let Some(file) = &args.output {
+        return std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()));
     }
+    print!("{text}");
+    Ok(())
 }
