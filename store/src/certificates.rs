@@ -15,7 +15,7 @@ mod listing;
 mod retention;
 
 pub use alarms::{Alarmed, Ends, Worry, alarmed, ends, unsaid};
-pub use listing::{Filter, Listed, list};
+pub use listing::{Filter, Listed, list, listed};
 pub use retention::{prune_attempts, prune_certificates};
 
 /// Where a certificate stands.

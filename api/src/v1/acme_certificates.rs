@@ -1,6 +1,7 @@
 //! Certificates of ACME policies: which device has which, until when, and whether it was seen there.
 
 pub(crate) mod list;
+pub(crate) mod show;
 
 use serde::Serialize;
 use store::certificates::Listed;

@@ -91,6 +91,20 @@ from_row!(Listed {
     assignment_state,
 });
 
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT c.sha256, c.enrollment_id, c.policy_id, p.name AS policy_name, c.attempt_id, t.revision, c.serial_number, \
+                    c.issuer, c.subject, c.key_type, c.hardware_bound, c.attested, c.not_before, c.not_after, c.state, \
+                    c.reported_at, c.verified_at, c.seen_at, c.replaced_at, a.state AS assignment_state, \
+                    CASE WHEN a.certificate_sha256 = c.sha256 THEN a.renew_at END AS renew_at \
+               FROM acme_certificate c JOIN acme_policy p ON p.id = c.policy_id JOIN attempt t ON t.id = c.attempt_id \
+               LEFT JOIN assignment a ON a.policy_id = c.policy_id AND a.enrollment_id = c.enrollment_id ",
+            $rest
+        )
+    };
+}
+
 /// A page of certificates, by end and fingerprint, the soonest end first; `after` is the last of the page before.
 pub async fn list(
     tx: &mut Tx,
@@ -98,14 +112,10 @@ pub async fn list(
     after: Option<(Timestamp, Fingerprint)>,
     limit: i64,
 ) -> Result<Vec<Listed>> {
-    const LIST: &str = "SELECT c.sha256, c.enrollment_id, c.policy_id, p.name AS policy_name, c.attempt_id, t.revision, \
-            c.serial_number, c.issuer, c.subject, c.key_type, c.hardware_bound, c.attested, c.not_before, c.not_after, c.state, \
-            c.reported_at, c.verified_at, c.seen_at, c.replaced_at, a.state AS assignment_state, \
-            CASE WHEN a.certificate_sha256 = c.sha256 THEN a.renew_at END AS renew_at \
-       FROM acme_certificate c JOIN acme_policy p ON p.id = c.policy_id JOIN attempt t ON t.id = c.attempt_id \
-       LEFT JOIN assignment a ON a.policy_id = c.policy_id AND a.enrollment_id = c.enrollment_id \
-      WHERE (c.not_after > $1 OR (c.not_after = $1 AND c.sha256 > $2)) AND c.not_after < $3 AND ($4 = '' OR c.state = $4) \
-        AND ($5 = 0 OR c.enrollment_id = $6) AND ($7 = 0 OR c.policy_id = $8) ORDER BY c.not_after, c.sha256 LIMIT $9";
+    const LIST: &str = select!(
+        "WHERE (c.not_after > $1 OR (c.not_after = $1 AND c.sha256 > $2)) AND c.not_after < $3 AND ($4 = '' OR c.state = $4) \
+           AND ($5 = 0 OR c.enrollment_id = $6) AND ($7 = 0 OR c.policy_id = $8) ORDER BY c.not_after, c.sha256 LIMIT $9"
+    );
     let (end, fingerprint) = after.map_or((i64::MIN, Vec::new()), |(end, print)| (end.0, print.0.to_vec()));
     let ends_before = filter.ends_before.map_or(i64::MAX, |at| at.0);
     let state = filter.state.map_or("", State::as_str);
@@ -113,4 +123,10 @@ pub async fn list(
         .bind(i64::from(filter.enrollment.is_some())).bind(filter.enrollment.map_or(Uuid::nil(), |id| id.0))
         .bind(i64::from(filter.policy.is_some())).bind(filter.policy.map_or(Uuid::nil(), |id| id.0)).bind(limit)
         .fetch_all(c).await)?)
+}
+
+/// One certificate as the list has it.
+pub async fn listed(tx: &mut Tx, sha256: Fingerprint) -> Result<Option<Listed>> {
+    const ONE: &str = select!("WHERE c.sha256 = $1");
+    Ok(run!(tx, c => sqlx::query_as(ONE).bind(sha256.0.to_vec()).fetch_optional(c).await)?)
 }

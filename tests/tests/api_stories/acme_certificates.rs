@@ -102,6 +102,11 @@ async fn certificates_are_listed_by_policy_enrollment_state_and_end() {
             assert!(answer.text().contains(field), "{query}: {}", answer.text());
         }
         world.get("/api/v1/acme-certificates?policy=none").await.is(404);
+
+        let one = world.get(&format!("/api/v1/acme-certificates/{}", print(&other))).await.is(200).json();
+        assert_eq!((&one["pem"], &one["policy"]), (&json!(other.to_pem()), &json!("vpn")));
+        world.get(&format!("/api/v1/acme-certificates/{}", "0".repeat(64))).await.is(404);
+        world.get("/api/v1/acme-certificates/abc").await.is(422);
     })
     .await;
 }

@@ -166,6 +166,9 @@ async fn certificates_are_listed_by_their_end() {
         assert_eq!(prints, [soon.fingerprint().0.to_vec(), late.fingerprint().0.to_vec()]);
         assert_eq!((rows[0].renew_at, rows[1].renew_at), (Some(at(7).0), None), "the one in use only");
         assert_eq!((rows[0].assignment_state.as_deref(), rows[0].revision), (Some("verified"), 1));
+        let one = certificates::listed(&mut tx, late.fingerprint()).await.unwrap();
+        assert_eq!(one.as_ref(), rows.last());
+        assert_eq!(certificates::listed(&mut tx, Fingerprint([7; 32])).await.unwrap(), None);
         let after = Some((soon.not_after(), soon.fingerprint()));
         assert_eq!(certificates::list(&mut tx, &mine, after, 10).await.unwrap(), rows[1..]);
         let ends = Filter { ends_before: Some(at(3 * DAY)), ..mine };
