@@ -82,6 +82,14 @@ pub(crate) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     Ok(value)
 }
 
+/// Reads a JSON value that was looked at before, naming the field that does not fit.
+pub(crate) fn value<T: DeserializeOwned>(value: serde_json::Value) -> Result<T, Problem> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let path = error.path().to_string();
+        wrong_field(&path, &error.into_inner().to_string())
+    })
+}
+
 /// Reads a query string, naming the parameter that does not fit.
 pub(crate) fn query<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
     let reader = serde_urlencoded::Deserializer::new(url::form_urlencoded::parse(text.as_bytes()));

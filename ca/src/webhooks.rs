@@ -97,13 +97,12 @@ pub async fn add(
         Some(_) => return Err(Error::field("webhook_id", "1 to 128 letters, digits, '.', '_' or '-'")),
         None => id.to_string(),
     };
-    let (bytes, made) = match new.secret {
-        Some(given) => (Secret::new(decoded(given.expose())?), None),
-        None => {
-            let bytes = Secret::new(random.bytes::<32>().to_vec());
-            let text = Secret::new(STANDARD.encode(bytes.expose()));
-            (bytes, Some(text))
-        }
+    let (bytes, made) = if let Some(given) = new.secret {
+        (Secret::new(decoded(given.expose())?), None)
+    } else {
+        let bytes = Secret::new(random.bytes::<32>().to_vec());
+        let text = Secret::new(STANDARD.encode(bytes.expose()));
+        (bytes, Some(text))
     };
     let row = Webhook {
         id,

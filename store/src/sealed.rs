@@ -38,7 +38,7 @@ const fn place(table: &'static str, column: &'static str, key: Key) -> Place {
 }
 
 /// All places.
-pub const PLACES: [Place; 14] = [
+pub const PLACES: [Place; 15] = [
     place("seal_sentinel", "sealed", Key::Sentinel),
     place("sealed_key", "key_sealed", Key::Text("name")),
     place("push_cert", "key_sealed", Key::Text("topic")),
@@ -53,6 +53,7 @@ pub const PLACES: [Place; 14] = [
     place("ade_server", "key_sealed", Key::Id("id")),
     place("ade_server", "token_sealed", Key::Id("id")),
     place("network_user", "digest_sealed", Key::Text("short_name")),
+    place("ca_webhook", "secret_sealed", Key::Id("id")),
 ];
 
 /// A sealed value with its place.

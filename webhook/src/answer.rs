@@ -206,7 +206,12 @@ async fn stands(
     wish: &Wish,
     now: Timestamp,
 ) -> Result<bool> {
-    enrollments::lock(tx, enrollment.id).await?;
+    // An attestation is of the device, whichever of its channels asks.
+    let device = match enrollment.parent {
+        Some(parent) => enrollments::get(tx, parent).await?.ok_or(store::Error::Corrupt("enrollment.parent_id"))?,
+        None => enrollment.clone(),
+    };
+    enrollments::lock(tx, device.id).await?;
     let claims = attestation::Claims {
         platform: candidate.names.platform,
         serial_number: candidate.names.serial_number.as_deref(),
@@ -214,7 +219,7 @@ async fn stands(
     };
     let asked_at = Timestamp(attempt.delivered_at.unwrap_or(now.0));
     let object = (shown.object.as_slice(), shown.token.as_str(), wish.spki.as_slice());
-    let judged = attestation::judge_object(tx, &shared.attestation, enrollment, &claims, object, asked_at, now).await?;
+    let judged = attestation::judge_object(tx, &shared.attestation, &device, &claims, object, asked_at, now).await?;
     Ok(judged.verdict == attestation::Verdict::Accepted)
 }
 

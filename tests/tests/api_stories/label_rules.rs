@@ -79,7 +79,8 @@ async fn a_label_with_a_rule_is_not_touched_by_hand() {
             world.put("/api/v1/enrollment-doors/link", json!({"label": "macs"})).await,
             world.post("/api/v1/ade-devices/label", json!({"serial_numbers": ["C02"], "label": "macs"})).await,
         ] {
-            assert_eq!(refused.is(409).slug(), "conflict");
+            let refused = refused.is(409);
+            assert_eq!(refused.slug(), "conflict");
             assert!(refused.text().contains("macs follows from its rule"), "{}", refused.text());
         }
         world.delete(&format!("{PATH}/macs")).await.is(204);

@@ -145,7 +145,10 @@ fn th_45_a_permission_is_used_once_and_for_one_key() {
     let used = Candidate { used_for: Some(vec![8; 32]), ..candidate() };
     assert_eq!(no(&step_ca(), "C02", used), Denial::AlreadyUsed);
     let same_key = Candidate { used_for: Some(KEY.to_vec()), ..candidate() };
-    assert!(ask(&step_ca(), Some("C02"), &[same_key.clone()]).is_ok(), "ENRICHING was told yes, AUTHORIZING asks");
+    assert!(
+        ask(&step_ca(), Some("C02"), std::slice::from_ref(&same_key)).is_ok(),
+        "ENRICHING was told yes, AUTHORIZING asks"
+    );
     assert_eq!(no(&step_ca(), "C02", Candidate { said_yes: true, ..same_key }), Denial::AlreadyUsed);
 }
 
