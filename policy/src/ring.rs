@@ -232,8 +232,10 @@ pub async fn begin(
     rollouts::supersede(tx, policy, revision, now).await?;
     // Nobody is admitted by what another plan, or none, has said: the walk through the scope writes the rings anew.
     rollouts::unsort(tx, policy, UNSORTED).await?;
-    let data = serde_json::json!({ "policy_id": policy, "revision": revision, "from_revision": before });
-    let summary = format!("Rollout of revision {revision} of an ACME policy begun");
+    let name = store::policies::get(tx, policy).await?.map(|p| p.name).unwrap_or_default();
+    let data =
+        serde_json::json!({ "policy": name, "policy_id": policy, "revision": revision, "from_revision": before });
+    let summary = format!("The rollout begins (policy {name}, revision {revision})");
     let event = NewEvent {
         at: now,
         kind: "rollout.begun",

@@ -94,7 +94,7 @@ fn too_many(plan: &Plan, standing: &Standing) -> String {
     let (failing, borne) = (standing.stages.failing, plan.failure_budget.of(admitted));
     let often = standing.failures.iter().max_by_key(|(_, count)| **count);
     let often = often.map(|(reason, count)| format!(". Most often: {reason} ({count})")).unwrap_or_default();
-    format!("{failing} of {admitted} admitted devices failed; {borne} are borne{often}")
+    format!("{failing} of {admitted} admitted devices failed; at most {borne} may{often}")
 }
 
 #[cfg(test)]
@@ -182,7 +182,7 @@ mod tests {
         let tallies = |failing| [tally(0, 2, "failed", true, failing), tally(0, 2, "verified", false, 20 - failing)];
         assert_eq!(decide(&r, &tallies(2), 60), Next::Advance, "10 percent of 20 are borne");
         let Next::Pause { why } = decide(&r, &tallies(3), 0) else { panic!("not paused") };
-        assert_eq!(why, "3 of 20 admitted devices failed; 2 are borne. Most often: install_failed (3)");
+        assert_eq!(why, "3 of 20 admitted devices failed; at most 2 may. Most often: install_failed (3)");
         assert_eq!(
             decide(&Rollout { forgiven: 3, ..rollout(0) }, &tallies(5), 60),
             Next::Advance,

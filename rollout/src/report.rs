@@ -118,9 +118,13 @@ pub struct RolloutReport {
     pub verified_percent: u8,
     /// All devices by stage.
     pub stages: Stages,
+    /// The same for each class of silicon.
+    pub silicon: Vec<SiliconStages>,
+    /// Why devices are refused or failing, the most frequent first.
+    pub reasons: Vec<ReasonCount>,
     /// The steps, in order.
     pub steps: Vec<StepReport>,
-    /// The same of devices of which it is not known yet which step admits them.
+    /// Devices of which it is not known yet which step admits them.
     pub unsorted: i64,
     /// What happened to it, the last first.
     pub history: Vec<Happened>,
@@ -253,6 +257,7 @@ async fn newest(tx: &mut Tx, policy: &Policy, tallies: &[Tally], now: Timestamp)
     let authority = policy::authority_of(tx, &acme).await?;
     let provable = authority.id.is_some() || !authority.issuers.is_empty();
     let known = Known { rollout: &r, plan: &plan, standing: &standing, rescoping, provable };
+    let all = counted(&r, tallies.iter());
     let running = r.state == State::Running;
     let at = usize::try_from(r.step).unwrap_or(usize::MAX);
     let step_over = plan.steps.get(at).filter(|_| running).map(|step| r.step_at.plus(step.wait()));
@@ -270,7 +275,9 @@ async fn newest(tx: &mut Tx, policy: &Policy, tallies: &[Tally], now: Timestamp)
         failures_borne: borne(&r, &plan, &standing),
         failures_forgiven: r.forgiven.min(standing.stages.failing),
         verified_percent: plan.verified_percent,
-        stages: standing.stages,
+        stages: all.stages,
+        silicon: all.silicon,
+        reasons: all.reasons,
         steps: (0..rings).zip(&plan.steps).map(|(n, step)| step_report(&r, n, step, tallies)).collect(),
         unsorted: tallies.iter().filter(|t| t.ring == UNSORTED && t.state != "removing").map(|t| t.count).sum(),
         history: history(tx, &r).await?,
@@ -294,11 +301,18 @@ async fn history(tx: &mut Tx, r: &Rollout) -> Result<Vec<Happened>> {
     Ok(told.map(|h| Happened { at: Timestamp(h.at), kind: h.kind, summary: h.summary, actor: h.actor }).collect())
 }
 
-fn step_report(r: &Rollout, n: i64, step: &policy::ring::Step, tallies: &[Tally]) -> StepReport {
+/// Some assignments of a rollout, counted in every way.
+struct Counted {
+    stages: Stages,
+    silicon: Vec<SiliconStages>,
+    reasons: Vec<ReasonCount>,
+}
+
+fn counted<'a>(r: &Rollout, tallies: impl Iterator<Item = &'a Tally>) -> Counted {
     let mut stages = Stages::default();
     let mut silicon: BTreeMap<&str, Stages> = BTreeMap::new();
-    let mut told: Vec<&Tally> = Vec::new();
-    for t in tallies.iter().filter(|t| t.ring == n) {
+    let mut told = Vec::new();
+    for t in tallies {
         let Some(stage) = stage(r, t) else { continue };
         stages.add(stage, t.count);
         silicon.entry(silicon_of(t)).or_default().add(stage, t.count);
@@ -306,6 +320,12 @@ fn step_report(r: &Rollout, n: i64, step: &policy::ring::Step, tallies: &[Tally]
             told.push(t);
         }
     }
+    let silicon = silicon.into_iter().map(|(s, stages)| SiliconStages { silicon: s.to_owned(), stages }).collect();
+    Counted { stages, silicon, reasons: reasons(told.into_iter()) }
+}
+
+fn step_report(r: &Rollout, n: i64, step: &policy::ring::Step, tallies: &[Tally]) -> StepReport {
+    let Counted { stages, silicon, reasons } = counted(r, tallies.iter().filter(|t| t.ring == n));
     let standing = match r.state {
         State::Done => "over",
         State::Running | State::Paused if n < r.step => "over",
@@ -319,8 +339,8 @@ fn step_report(r: &Rollout, n: i64, step: &policy::ring::Step, tallies: &[Tally]
         label: step.label.clone(),
         wait_minutes: step.wait_minutes,
         stages,
-        silicon: silicon.into_iter().map(|(s, stages)| SiliconStages { silicon: s.to_owned(), stages }).collect(),
-        reasons: reasons(told.into_iter()),
+        silicon,
+        reasons,
     }
 }
 

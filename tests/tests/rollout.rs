@@ -79,7 +79,7 @@ async fn a_ring_that_fails_pauses_by_itself_says_why_and_is_resumed() {
         assert_eq!((row.state, row.step), (State::Paused, 0));
         assert_eq!(
             row.why.as_deref(),
-            Some("1 of 10 admitted devices failed; 0 are borne. Most often: install_failed (1)")
+            Some("1 of 10 admitted devices failed; at most 0 may. Most often: install_failed (1)")
         );
         let mut tx = world.store.read().await.unwrap();
         let warnings = rollout::warnings(&mut tx).await.unwrap();

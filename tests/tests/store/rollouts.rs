@@ -1,6 +1,7 @@
 use mdm_core::ids::{AssignmentId, PolicyId};
 use store::Tx;
 use store::assignments::{self, Assignment, New};
+use store::events::{self, NewEvent};
 use store::policies::{self, NewRevision};
 use store::rollouts::{self, Rollout, State};
 
@@ -183,6 +184,32 @@ async fn a_tally_tells_apart_what_a_report_does() {
                 .iter()
                 .any(|t| t.reason.as_deref() == Some("install_failed") && t.silicon.as_deref() == Some("supported"))
         );
+        tx.commit().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_history_holds_what_happened_to_rollouts_and_nothing_else() {
+    twice(|store| async move {
+        let mut tx = store.begin().await.unwrap();
+        let data = serde_json::json!({ "policy_id": key(at(0)) });
+        for (seconds, kind) in [(1, "rollout.begun"), (2, "policy.revised"), (3, "rollout.paused")] {
+            let event = NewEvent {
+                at: at(seconds),
+                kind,
+                enrollment: None,
+                command: None,
+                actor: "test",
+                summary: kind,
+                data: &data,
+            };
+            events::record(&mut tx, &event).await.unwrap();
+        }
+        let told = rollouts::history(&mut tx, 2).await.unwrap();
+        let told: Vec<_> = told.iter().map(|h| (h.at, h.kind.as_str(), h.actor.as_str(), h.data.clone())).collect();
+        let line = |seconds, kind| (at(seconds).0, kind, "test", data.to_string());
+        assert_eq!(told, [line(3, "rollout.paused"), line(1, "rollout.begun")], "the last first");
         tx.commit().await.unwrap();
     })
     .await;

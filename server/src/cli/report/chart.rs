@@ -101,6 +101,8 @@ pub(super) fn over_time(label: &str, class: &str, days: &[DayCount], today: i64)
     let wide = (slot * 0.7).min(48.0);
     let words = format!("{label}: {} in all", columns.iter().map(|c| c.count).sum::<i64>());
     let every = (columns.len() / 6).max(1);
+    let over: i64 = columns.iter().filter(|c| c.past).map(|c| c.count).sum();
+    let room = |c: &Column| c.count == most || float(i64::from(c.count.max(1).ilog10()) + 1) * 8.0 < slot;
     html! {
         svg.time viewBox=(format!("0 0 {WIDTH} {height}")) role="img" aria-label=(words) {
             line.axis x1="0" x2=(WIDTH) y1=(ground) y2=(ground) {}
@@ -112,14 +114,15 @@ pub(super) fn over_time(label: &str, class: &str, days: &[DayCount], today: i64)
                     rect class=(if c.past { "failing" } else { class }) x=(number(x)) y=(number(ground - tall)) width=(number(wide)) height=(number(tall)) rx="2" {
                         title { (dates) ": " (c.count) }
                     }
-                    @if slot > 30.0 || c.count == most {
-                    text x=(number(x + wide / 2.0)) y=(number(ground - tall - 5.0)) text-anchor="middle" { (c.count) }
+                    @if room(c) {
+                        text x=(number(x + wide / 2.0)) y=(number(ground - tall - 5.0)) text-anchor="middle" { (c.count) }
                     }
                 }
-                @if n % every == 0 {
+                @if n % every == 0 && x < WIDTH - 70.0 {
                     text.date x=(number(x)) y=(height - 6.0) { (c.from) }
                 }
             }
         }
+        @if over > 0 { p.fine { "In red: " (over) " on days that are over." } }
     }
 }

@@ -123,7 +123,7 @@ fn badge(r: &RolloutReport) -> Markup {
 }
 
 fn rollout_section(r: &RolloutReport) -> Markup {
-    let total = r.stages.total();
+    let admitted = r.stages.total() - r.stages.held;
     html! {
         h3 { "Rollout of revision " (r.revision) " " (badge(r)) }
         @if let Some(why) = &r.why { p.why { (why) "." } }
@@ -133,7 +133,7 @@ fn rollout_section(r: &RolloutReport) -> Markup {
                 Some(from) => { "Devices that are not admitted yet keep revision " (from) "." }
                 None => { "Devices that are not admitted yet have nothing of this policy." }
             }
-            " Failures: " (r.stages.failing) " of " (total) " devices, " (r.failures_borne) " are borne."
+            " Failures: " (r.stages.failing) " of " (admitted) " admitted devices; at most " (r.failures_borne) " may."
         }
         table.bars {
             thead { tr { th { "Step" } th { "Devices by stage" } th.n { "Devices" } th { "Wait" } } }
@@ -172,7 +172,7 @@ fn reasons(reasons: &[ReasonCount]) -> Markup {
                         th scope="row" { code { (r.code) } br; small { (r.sentence) } }
                         td.some { (chart::bar(&r.code, &[("refused", "devices", r.count), ("none", "others", most - r.count)], 14)) }
                         td.n { (r.count) }
-                        td { (r.remedy) }
+                        td.text { (r.remedy) }
                     }
                 }
             }

@@ -64,7 +64,7 @@ fn policy(name: &str) -> PolicyReport {
             revision: 2,
             from_revision: Some(1),
             state: "paused".into(),
-            why: Some("6 of 50 admitted devices failed; 1 are borne. Most often: install_failed (6)".into()),
+            why: Some("6 of 50 admitted devices failed; at most 1 may. Most often: install_failed (6)".into()),
             waits_for: None,
             step: 1,
             step_at: AT,
@@ -73,6 +73,8 @@ fn policy(name: &str) -> PolicyReport {
             failures_forgiven: 0,
             verified_percent: 50,
             stages: Stages { held: 450, ..first },
+            silicon: Vec::new(),
+            reasons: Vec::new(),
             steps: vec![step(1, "under_way", 10, first), step(2, "to_come", 100, second)],
             unsorted: 0,
             history: vec![Happened {

@@ -77,7 +77,7 @@ fn steps(out: &mut String, r: &RolloutReport) {
             list(&rollout_stages(&step.stages))
         );
     }
-    let _ = writeln!(out, "    failures  {} now, {} are borne", r.stages.failing, r.failures_borne);
+    let _ = writeln!(out, "    failures  {} now, at most {} may", r.stages.failing, r.failures_borne);
     for happened in r.history.iter().rev() {
         let _ = writeln!(out, "    {}  {}", minute(happened.at), happened.summary);
     }
