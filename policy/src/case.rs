@@ -181,7 +181,6 @@ impl Book {
             asked_at: facts.asked_at,
             certificate: certificate_of(a),
             proof_tries: a.proof_tries,
-            attestation_due: attestation_due(enrollment, &facts, &decision, now),
             provable: policy.authority.id.is_some() || !policy.authority.issuers.is_empty(),
         };
         Ok(Case { enrollment: Arc::clone(enrollment), policy, facts, situation, decision, payload })
@@ -207,18 +206,6 @@ fn certificate_of(a: &Assignment) -> Option<Certificate> {
         not_after: Timestamp(a.not_after?),
         renew_at: a.renew_at.map(Timestamp),
     })
-}
-
-/// The gate is closed for want of an attestation that the device could give, and was never asked for: nothing was known of it then.
-fn attestation_due(enrollment: &Enrollment, facts: &Facts, decision: &Decision, now: Timestamp) -> bool {
-    if facts.attested.is_some()
-        || enrollment.channel == Channel::User
-        || decision.reason.as_ref().is_none_or(|r| r.code != ReasonCode::AttestationMissing)
-    {
-        return false;
-    }
-    let (hardware, os_version) = target::device(enrollment, facts, now);
-    attestation::can_attest(&attestation::Asked { platform: hardware.platform, os_version, hardware: hardware.attest })
 }
 
 /// The form in a stored decision.

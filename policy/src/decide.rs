@@ -129,8 +129,6 @@ pub struct Situation {
     pub certificate: Option<Certificate>,
     /// How often the certificate was looked for in vain.
     pub proof_tries: i64,
-    /// An attestation is missing that the device could give, and was never asked for.
-    pub attestation_due: bool,
     /// Something is known of who signs the certificates, so that one can be proved.
     pub provable: bool,
 }
@@ -229,7 +227,6 @@ pub fn decide(s: &Situation, decision: &Decision, now: Timestamp) -> Action {
         Outcome::Open if renew_at.is_some_and(|at| at > now) => Action::Keep,
         _ if !fresh => Action::AskFacts,
         Outcome::NeedFacts => Action::AskFacts,
-        Outcome::Closed if s.attestation_due => Action::AskFacts,
         Outcome::Open if renew_at.is_some() => Action::Install(Purpose::Renewal),
         Outcome::Open => Action::Install(Purpose::Install),
         Outcome::Closed

@@ -51,7 +51,6 @@ fn at(state: State) -> Situation {
         asked_at: Some(NOW),
         certificate: None,
         proof_tries: 0,
-        attestation_due: false,
         provable: true,
     }
 }
@@ -190,14 +189,6 @@ fn old_facts_are_asked_for_before_anything_is_sent_or_refused() {
 }
 
 #[test]
-fn an_attestation_that_was_never_asked_for_is_asked_for_before_the_refusal() {
-    let due = Situation { attestation_due: true, ..at(State::AwaitingFacts) };
-    assert_eq!(next(&due, Outcome::Closed), Action::AskFacts);
-    assert_eq!(next(&Situation { command_outstanding: true, ..due.clone() }, Outcome::Closed), Action::Nothing, "once");
-    assert_eq!(next(&due, Outcome::Open), INSTALL);
-}
-
-#[test]
 fn states_read_back() {
     for state in State::ALL {
         assert_eq!(State::from_text(state.as_str()), Some(state));
@@ -224,7 +215,7 @@ prop_compose! {
 prop_compose! {
     fn situations()(
         (wanted, command_outstanding, profile_sent, removes) in any::<(bool, bool, bool, bool)>(),
-        (attestation_due, provable) in any::<(bool, bool)>(),
+        provable in any::<bool>(),
         state in prop::sample::select(State::ALL.to_vec()),
         (state_revision, revision) in (1i64..4, prop::option::of(1i64..4)),
         (sent_form, retry_at, asked_at) in (forms(), times(), times()),
@@ -233,7 +224,7 @@ prop_compose! {
     ) -> Situation {
         Situation {
             wanted, state, state_revision, revision, command_outstanding, profile_sent, removes, sent_form, reason: None,
-            attempts, retry_at, asked_at, certificate, proof_tries, attestation_due, provable,
+            attempts, retry_at, asked_at, certificate, proof_tries, provable,
         }
     }
 }

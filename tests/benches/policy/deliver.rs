@@ -44,9 +44,11 @@ pub async fn run(db: &Database, ctx: &Context, now: Timestamp) {
     }
     let profile = deliver(db, ctx, &devices, now).await;
     println!(
-        "{}: delivering a plain command takes {plain:.0?} of CPU, a profile {profile:.0?}: rendering and signing add {:.0?}",
+        "{}: delivering a plain command takes {} µs of CPU, a profile {} µs: rendering and signing add {} µs",
         db.backend,
-        profile.saturating_sub(plain)
+        plain.as_micros(),
+        profile.as_micros(),
+        profile.saturating_sub(plain).as_micros()
     );
 }
 
@@ -71,7 +73,8 @@ async fn deliver(db: &Database, ctx: &Context, devices: &[EnrollmentId], now: Ti
     for device in devices {
         let mut tx = db.store.begin().await.unwrap();
         let queue = &ctx.commands;
-        let picked = commands::next(&mut tx, queue, *device, Status::Idle, now).await.unwrap().expect("something waits");
+        let picked =
+            commands::next(&mut tx, queue, *device, Status::Idle, now).await.unwrap().expect("something waits");
         if let commands::Content::Render { before, .. } = &picked.content {
             let enrollment = store::enrollments::get(&mut tx, *device).await.unwrap().unwrap();
             let rendered =

@@ -14,25 +14,27 @@ pub async fn fill(db: &Database, size: u64, now: Timestamp) {
         facts.learn(name, FactValue::Text(text.to_owned()), Source::DeviceInformation, now);
     }
     let facts = serde_json::to_string(&facts).unwrap();
-    let (series, id, token) = match db.backend {
+    let (series, id, udid, token) = match db.backend {
         Backend::Sqlite => (
             format!(
                 "(WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < {size}) SELECT n FROM s)"
             ),
             "unhex(printf('0197%028x', n))",
+            "printf('00008110-%016X', n)",
             "unhex(printf('%064x', n))",
         ),
         Backend::Postgres => (
             format!("generate_series(1, {size}) AS s(n)"),
             "('0197' || lpad(to_hex(n), 28, '0'))::uuid",
             "decode(lpad(to_hex(n), 64, '0'), 'hex')",
+            "'00008110-' || upper(lpad(to_hex(n), 16, '0'))",
         ),
     };
     let at = now.0;
     let enrollments = format!(
         "INSERT INTO enrollment (id, kind, channel, udid, state, state_at, topic, push_token, push_magic, token_at, serial_number,
                 product_name, os_version, created_at, enrolled_at)
-         SELECT {id}, 'device', 'device', 'U' || n, 'enrolled', {at}, 'com.apple.mgmt.External.bench', {token}, 'magic', {at}, 'S' || n,
+         SELECT {id}, 'device', 'device', {udid}, 'enrolled', {at}, 'com.apple.mgmt.External.bench', {token}, 'magic', {at}, 'S' || n,
                 'iPhone15,2', '17.4', {at}, {at} FROM {series}"
     );
     let facts = format!(
