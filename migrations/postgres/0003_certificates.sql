@@ -109,6 +109,7 @@ CREATE INDEX attempt_enrollment ON attempt (enrollment_id, queued_at);
 CREATE INDEX attempt_assignment ON attempt (assignment_id);
 CREATE INDEX attempt_client_identifier ON attempt (client_identifier_sha256) WHERE client_identifier_sha256 IS NOT NULL;
 CREATE INDEX attempt_key ON attempt (authorized_key_sha256) WHERE authorized_key_sha256 IS NOT NULL;
+CREATE INDEX attempt_ended ON attempt (ended_at) WHERE ended_at IS NOT NULL;
 
 -- A certificate of a policy that was seen on a device, or that its authority reported.
 CREATE TABLE acme_certificate (
@@ -137,6 +138,8 @@ CREATE INDEX acme_certificate_enrollment ON acme_certificate (enrollment_id);
 CREATE INDEX acme_certificate_policy ON acme_certificate (policy_id, state);
 CREATE INDEX acme_certificate_end ON acme_certificate (not_after) WHERE state = 'verified';
 CREATE INDEX acme_certificate_key ON acme_certificate (key_sha256);
+CREATE INDEX acme_certificate_attempt ON acme_certificate (attempt_id);
+CREATE INDEX acme_certificate_not_after ON acme_certificate (not_after, sha256);
 
 -- A nonce that a device was sent in DeviceInformation.
 CREATE TABLE attestation_nonce (

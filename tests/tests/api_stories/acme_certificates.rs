@@ -28,14 +28,13 @@ async fn certificate(world: &World, policy: &str, enrollment: EnrollmentId, days
     let certificate = Certificate::from_der(made.der()).unwrap();
     let id = || Random::System.uuid_v7(now);
     let mut tx = world.store().begin().await.unwrap();
-    let policy_id = match store::policies::by_name(&mut tx, policy).await.unwrap() {
-        Some(row) => row.id(),
-        None => {
-            let policy_id = PolicyId(id());
-            let revision = NewRevision { name: policy, body: "{}", payload_uuid: id(), created_by: "test" };
-            store::policies::insert(&mut tx, policy_id, &revision, now).await.unwrap();
-            policy_id
-        }
+    let policy_id = if let Some(row) = store::policies::by_name(&mut tx, policy).await.unwrap() {
+        row.id()
+    } else {
+        let policy_id = PolicyId(id());
+        let revision = NewRevision { name: policy, body: "{}", payload_uuid: id(), created_by: "test" };
+        store::policies::insert(&mut tx, policy_id, &revision, now).await.unwrap();
+        policy_id
     };
     let assignment = AssignmentId(id());
     let new = assignments::New { id: assignment, policy: policy_id, enrollment, ring: 0 };
