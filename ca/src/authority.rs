@@ -5,7 +5,6 @@
 
 use mdm_core::enrollment::EnrollmentKind;
 use mdm_core::hardware::Platform;
-use mdm_core::ids::Fingerprint;
 
 use crate::document::{Document, Kind};
 use crate::identifier::{self, Match, Names};
@@ -167,11 +166,6 @@ impl Authority {
             return Some(Refusal::CommonName);
         }
         None
-    }
-
-    /// The fingerprints of its issuers.
-    pub fn issuer_fingerprints(&self) -> Vec<Fingerprint> {
-        self.issuers.iter().map(|der| Fingerprint::of(der)).collect()
     }
 }
 

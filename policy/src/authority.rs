@@ -53,7 +53,7 @@ pub(crate) async fn check(tx: &mut Tx, policy: &AcmePolicy) -> Result<()> {
 }
 
 /// What of a policy its authority would refuse for every device.
-pub fn lint(document: &PolicyDocument, authority: &Authority) -> Vec<FieldError> {
+fn lint(document: &PolicyDocument, authority: &Authority) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let mut wrong = |field: &str, expected: &str| {
         errors.push(FieldError { field: field.to_owned(), expected: expected.to_owned() });

@@ -1,6 +1,7 @@
 //! ACME policies, from a scope to a proved certificate on a device and its renewal, on both databases.
 
 mod attested;
+mod authorities;
 mod authority;
 mod certificates;
 mod companions;
