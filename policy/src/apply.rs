@@ -22,7 +22,8 @@ use crate::{Context, label_rules};
 /// What an object is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Object {
+#[schema(as = AppliedKind)]
+pub enum Kind {
     /// A certificate authority.
     CertificateAuthority,
     /// The rule of a label.
@@ -34,6 +35,7 @@ pub enum Object {
 /// What is done to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = AppliedAction)]
 pub enum Done {
     /// It is new.
     Create,
@@ -45,9 +47,10 @@ pub enum Done {
 
 /// What applying a bundle does to one object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(as = AppliedChange)]
 pub struct Change {
     /// What it is.
-    pub object: Object,
+    pub object: Kind,
     /// Its name.
     pub name: String,
     /// What is done.
@@ -85,7 +88,7 @@ pub fn plan(changes: &[Change]) -> String {
     Fingerprint::of(Json::from(seen).to_string().as_bytes()).to_string()
 }
 
-fn change(object: Object, name: &str, before: Option<&Json>, after: &Json) -> Change {
+fn change(object: Kind, name: &str, before: Option<&Json>, after: &Json) -> Change {
     let differences = differences(before.unwrap_or(&json!({})), after);
     let done = match before {
         None => Done::Create,
@@ -100,7 +103,7 @@ async fn authority(tx: &mut Tx, ctx: &Context, document: &ca::Document, actor: &
         Some(row) => Some(json(&ca::stored(&row).map_err(|_| corrupt("certificate_authority.body"))?.0)),
         None => None,
     };
-    let change = change(Object::CertificateAuthority, &document.name, before.as_ref(), &json(document));
+    let change = change(Kind::CertificateAuthority, &document.name, before.as_ref(), &json(document));
     match ca::put(tx, &ctx.commands.random, document, actor, now).await {
         Ok(ca::Put::Changed) => drop(crate::authority_changed(tx, &document.name, now).await?),
         Ok(ca::Put::Created | ca::Put::Same) => {}
@@ -117,7 +120,7 @@ async fn authority(tx: &mut Tx, ctx: &Context, document: &ca::Document, actor: &
 
 async fn label_rule(tx: &mut Tx, rule: &LabelRule, actor: &str, now: Timestamp) -> Result<Change> {
     let before = label_rules::get(tx, &rule.label).await?.map(|rule| json(&rule));
-    let change = change(Object::LabelRule, rule.label.as_str(), before.as_ref(), &json(rule));
+    let change = change(Kind::LabelRule, rule.label.as_str(), before.as_ref(), &json(rule));
     label_rules::put(tx, rule, actor, now).await?;
     Ok(change)
 }
@@ -170,7 +173,7 @@ async fn policy(
             with_scope(before, &stored);
         }
     }
-    let mut change = change(Object::AcmePolicy, name, before.as_ref(), &after);
+    let mut change = change(Kind::AcmePolicy, name, before.as_ref(), &after);
     if let Some(scope) = wanted {
         change.scope = Some(crate::set_scope(tx, id, scope, actor, now).await.map_err(at)?);
     }
@@ -186,10 +189,10 @@ mod tests {
 
     #[test]
     fn a_plan_stands_for_its_changes_and_not_for_the_devices_of_the_moment() {
-        let one = change(Object::AcmePolicy, "wifi", Some(&json!({"a": 1})), &json!({"a": 2}));
+        let one = change(Kind::AcmePolicy, "wifi", Some(&json!({"a": 1})), &json!({"a": 2}));
         let counted = Change { scope: Some(ScopeChange { targets: 5, assigned: 5, leaving: 0 }), ..one.clone() };
         assert_eq!(plan(std::slice::from_ref(&one)), plan(&[counted]));
-        let other = change(Object::AcmePolicy, "wifi", Some(&json!({"a": 1})), &json!({"a": 3}));
+        let other = change(Kind::AcmePolicy, "wifi", Some(&json!({"a": 1})), &json!({"a": 3}));
         assert_ne!(plan(std::slice::from_ref(&one)), plan(&[other]));
         assert_ne!(plan(std::slice::from_ref(&one)), plan(&[one.clone(), one]));
         assert_eq!(plan(&[]), plan(&[]));
@@ -197,9 +200,9 @@ mod tests {
 
     #[test]
     fn what_is_equal_is_left_alone() {
-        let same = change(Object::LabelRule, "macs", Some(&json!({"a": 1})), &json!({"a": 1}));
+        let same = change(Kind::LabelRule, "macs", Some(&json!({"a": 1})), &json!({"a": 1}));
         assert_eq!((same.done, same.differences.len()), (Done::Nothing, 0));
-        let new = change(Object::LabelRule, "macs", None, &json!({"a": 1, "b": 2}));
+        let new = change(Kind::LabelRule, "macs", None, &json!({"a": 1, "b": 2}));
         assert_eq!((new.done, new.differences.len()), (Done::Create, 2));
     }
 }

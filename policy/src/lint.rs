@@ -20,6 +20,7 @@ use crate::template::{Values, Variable};
 
 /// A kind of device, and what a policy would come to on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(as = PolicyFinding)]
 pub struct Finding {
     /// The device, in words.
     pub device: String,

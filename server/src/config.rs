@@ -284,6 +284,18 @@ mod tests {
     }
 
     #[test]
+    fn signing_identities_have_names_and_files() {
+        let text = "public_url = 'https://a.b'\n[profile_signing.identities.corporate]\ncertificate_file = 'c.pem'\nkey_file = 'k.pem'";
+        let mut config = Config::parse(text).unwrap();
+        config.anchor_paths(Path::new("/etc/assay"));
+        let files = &config.profile_signing.identities["corporate"];
+        assert_eq!((&files.certificate_file, &files.key_file), (&"/etc/assay/c.pem".into(), &"/etc/assay/k.pem".into()));
+        assert!(Config::parse(&text.replace("key_file = 'k.pem'", "")).is_err());
+        let odd = format!("{:#}", Config::parse(&text.replace("corporate", "'../x'")).unwrap_err());
+        assert!(odd.contains("profile_signing.identities"), "{odd}");
+    }
+
+    #[test]
     fn relative_paths_are_taken_from_the_file() {
         let mut config =
             Config::parse("public_url = 'https://a.b'\ntls.certificate_file = 'c.pem'\ntls.key_file = '/k.pem'")
