@@ -237,12 +237,13 @@ pub fn decision(
                     close(reason, Demand::Policy, Some(detail));
                     return (decision, None);
                 }
-                if require::ask_first(&policy.document().require, target.facts) {
+                let required = &policy.document().require;
+                if require::ask_first(required, target.kind, target.facts) {
                     decision.outcome = Outcome::NeedFacts;
                     decision.missing = vec![MissingFact::DevicePropertiesAttestation];
                     return (decision, None);
                 }
-                if let Some((reason, detail)) = require::unmet(&policy.document().require, target.facts, target.now) {
+                if let Some((reason, detail)) = require::unmet(required, target.kind, target.facts, target.now) {
                     close(reason, Demand::Policy, detail);
                     return (decision, None);
                 }

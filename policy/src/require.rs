@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use attestation::{Identity, can_attest};
 use mdm_core::crypto::attestation::SecureBoot;
+use mdm_core::enrollment::EnrollmentKind;
 use mdm_core::hardware::{OsVersion, Platform};
 use mdm_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -90,9 +91,12 @@ impl Requirements {
 type Unmet = Option<(ReasonCode, Option<String>)>;
 
 /// What is not met, the first of it, with a detail for an operator.
-pub fn unmet(required: &Requirements, facts: &Facts, now: Timestamp) -> Unmet {
+pub fn unmet(required: &Requirements, kind: EnrollmentKind, facts: &Facts, now: Timestamp) -> Unmet {
     if required.is_empty() {
         return None;
+    }
+    if is_beyond(required, kind) {
+        return Some((ReasonCode::IdentityNotAttested, Some("User Enrollment".to_owned())));
     }
     let attested = match believed(facts) {
         Ok(attested) => attested,
@@ -106,9 +110,14 @@ pub fn unmet(required: &Requirements, facts: &Facts, now: Timestamp) -> Unmet {
 
 /// Whether the device must be asked once more before it is refused: what it is became known only by its first answer, so that no
 /// attestation was asked for with the first question.
-pub fn ask_first(required: &Requirements, facts: &Facts) -> bool {
+pub fn ask_first(required: &Requirements, kind: EnrollmentKind, facts: &Facts) -> bool {
     let asked = facts.asked_at.is_some() && (facts.attestation_asked || facts.attested.is_some());
-    !required.is_empty() && !asked && can_attest(&facts.silicon())
+    !required.is_empty() && !is_beyond(required, kind) && !asked && can_attest(&facts.silicon())
+}
+
+/// Whether no attestation of such an enrollment can ever do: in User Enrollment Apple names no device (TH-41).
+fn is_beyond(required: &Requirements, kind: EnrollmentKind) -> bool {
+    required.identity && kind == EnrollmentKind::User
 }
 
 /// An attestation that is there and believed.

@@ -147,13 +147,13 @@ impl AttestedFacts {
         if !self.is_believed() {
             return None;
         }
-        let is_mac = self.platform() == Some(Platform::Macos);
+        let is_mac = || self.platform() == Some(Platform::Macos);
         match name {
             FactName::SerialNumber => self.serial_number.as_deref(),
-            FactName::Udid if !is_mac && self.platform().is_some() => self.udid.as_deref(),
-            FactName::ProvisioningUdid if is_mac => self.udid.as_deref(),
+            FactName::Udid => self.udid.as_deref().filter(|_| self.platform().is_some() && !is_mac()),
+            FactName::ProvisioningUdid => self.udid.as_deref().filter(|_| is_mac()),
             FactName::ProductName => {
-                self.software_update_device_id.as_deref().filter(|id| !is_mac || hardware::model(id).is_some())
+                self.software_update_device_id.as_deref().filter(|id| !is_mac() || hardware::model(id).is_some())
             }
             // It can change: the attested one counts where it is the newer one.
             FactName::OsVersion => {

@@ -55,7 +55,7 @@ fn facts(product: &str, os: &str, judged: Option<&Judged>) -> Facts {
 }
 
 fn reason(required: &Requirements, facts: &Facts) -> Option<ReasonCode> {
-    unmet(required, facts, NOW).map(|(reason, _)| reason)
+    unmet(required, EnrollmentKind::Device, facts, NOW).map(|(reason, _)| reason)
 }
 
 fn strict() -> Requirements {
@@ -185,6 +185,13 @@ fn th_41_user_enrollment_cannot_meet_a_demand_for_identity() {
     let facts = facts("iPhone15,2", "17.5", Some(&own));
     assert_eq!(reason(&strict(), &facts), Some(ReasonCode::IdentityNotAttested));
     assert_eq!(reason(&Requirements { identity: false, ..strict() }, &facts), None);
+    // It is said at once, and nobody is asked in vain.
+    let mut unasked = self::facts("iPhone15,2", "17.5", None);
+    unasked.asked_at = Some(NOW);
+    let never = unmet(&strict(), EnrollmentKind::User, &unasked, NOW).map(|(reason, _)| reason);
+    assert_eq!(never, Some(ReasonCode::IdentityNotAttested));
+    assert!(!ask_first(&strict(), EnrollmentKind::User, &unasked));
+    assert!(ask_first(&Requirements { identity: false, ..strict() }, EnrollmentKind::User, &unasked));
 }
 
 #[test]
@@ -201,25 +208,25 @@ fn who_was_not_asked_for_want_of_knowledge_is_asked_once_more_and_no_more() {
     known.note_asked(NOW);
     let answer = facts("Mac14,2", "14.6", None);
     known.merge(answer.clone());
-    assert!(ask_first(&strict(), &known));
-    assert!(!ask_first(&Requirements::default(), &known), "where nothing is required");
+    assert!(ask_first(&strict(), EnrollmentKind::Device, &known));
+    assert!(!ask_first(&Requirements::default(), EnrollmentKind::Device, &known), "where nothing is required");
     // Whatever becomes of the second question: it was asked.
     known.note_asked(NOW);
-    assert!(!ask_first(&strict(), &known));
+    assert!(!ask_first(&strict(), EnrollmentKind::Device, &known));
     assert_eq!(reason(&strict(), &known), Some(ReasonCode::AttestationMissing));
     // Who was known from the start is asked with the first question.
     let mut known = answer;
     known.note_asked(NOW);
-    assert!(!ask_first(&strict(), &known));
+    assert!(!ask_first(&strict(), EnrollmentKind::Device, &known));
     // Who cannot is not asked.
     let mut intel = Facts::default();
     intel.note_asked(NOW);
     intel.merge(facts("MacBookPro16,1", "14.6", None));
-    assert!(!ask_first(&strict(), &intel));
+    assert!(!ask_first(&strict(), EnrollmentKind::Device, &intel));
     // An answer that was not asked for by us counts as well.
     let mut told = facts("Mac14,2", "14.6", Some(&judged(mac(), Some(NOW))));
     told.asked_at = Some(NOW);
-    assert!(!ask_first(&strict(), &told));
+    assert!(!ask_first(&strict(), EnrollmentKind::Device, &told));
 }
 
 #[test]
