@@ -26,8 +26,8 @@ pub async fn fill(db: &Database, size: u64, now: Timestamp) {
         Backend::Postgres => (
             format!("generate_series(1, {size}) AS s(n)"),
             "('0197' || lpad(to_hex(n), 28, '0'))::uuid",
-            "decode(lpad(to_hex(n), 64, '0'), 'hex')",
             "'00008110-' || upper(lpad(to_hex(n), 16, '0'))",
+            "decode(lpad(to_hex(n), 64, '0'), 'hex')",
         ),
     };
     let at = now.0;
