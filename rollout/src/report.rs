@@ -189,6 +189,8 @@ pub struct PolicyReport {
     pub states: Vec<StateCount>,
     /// Why assignments are blocked or failing, the most frequent first.
     pub reasons: Vec<ReasonCount>,
+    /// Why the form in which the profile was sent is weaker than asked, the most frequent first.
+    pub weaker: Vec<ReasonCount>,
     /// The verified certificates by form.
     pub forms: Vec<FormCount>,
     /// The days on which verified certificates end.
@@ -239,6 +241,7 @@ pub async fn policy_report(tx: &mut Tx, policy: &Policy, now: Timestamp) -> Resu
             .map(|((state, silicon), count)| StateCount { state: state.into(), silicon: silicon.into(), count })
             .collect(),
         reasons: reasons(tallies.iter().filter(why)),
+        weaker: explained(reports::notes(tx, id).await?.iter().map(|n| (n.code.as_str(), n.count))),
         forms: forms.collect(),
         ends: reports::ends(tx, id).await?.into_iter().map(day).collect(),
         renewals_due: reports::renewals_due(tx, id).await?.into_iter().map(day).collect(),
@@ -298,7 +301,11 @@ async fn history(tx: &mut Tx, r: &Rollout) -> Result<Vec<Happened>> {
         serde_json::from_str::<Whose>(&h.data).is_ok_and(|w| w.policy_id == r.policy && w.revision == r.revision)
     };
     let told = rollouts::history(tx, HISTORY).await?.into_iter().filter(ours);
-    Ok(told.map(|h| Happened { at: Timestamp(h.at), kind: h.kind, summary: h.summary, actor: h.actor }).collect())
+    // Whose rollout it is everybody knows here.
+    let bare = |summary: &str| summary.rsplit_once(" (policy ").map_or(summary, |(bare, _)| bare).to_owned();
+    Ok(told
+        .map(|h| Happened { at: Timestamp(h.at), kind: h.kind, summary: bare(&h.summary), actor: h.actor })
+        .collect())
 }
 
 /// Some assignments of a rollout, counted in every way.
@@ -362,21 +369,22 @@ fn silicon_of(t: &Tally) -> &str {
 
 /// Counts reasons, the most frequent first.
 fn reasons<'a>(tallies: impl Iterator<Item = &'a Tally>) -> Vec<ReasonCount> {
-    let mut counts: BTreeMap<&str, i64> = BTreeMap::new();
-    for t in tallies {
-        if let Some(code) = &t.reason {
-            *counts.entry(code).or_default() += t.count;
-        }
+    explained(tallies.filter_map(|t| Some((t.reason.as_deref()?, t.count))))
+}
+
+/// Codes with what they mean, the most frequent first.
+fn explained<'a>(counts: impl Iterator<Item = (&'a str, i64)>) -> Vec<ReasonCount> {
+    let mut sums: BTreeMap<&str, i64> = BTreeMap::new();
+    for (code, count) in counts {
+        *sums.entry(code).or_default() += count;
     }
-    let mut reasons: Vec<ReasonCount> = counts
-        .into_iter()
-        .map(|(code, count)| {
-            let reason = ReasonCode::from_text(code).map(ReasonCode::reason);
-            let text = |text: Option<&'static str>| text.unwrap_or_default().to_owned();
-            let (sentence, remedy) = (text(reason.map(|r| r.sentence)), text(reason.map(|r| r.remedy)));
-            ReasonCount { code: code.to_owned(), sentence, remedy, count }
-        })
-        .collect();
+    let explain = |(code, count): (&str, i64)| {
+        let reason = ReasonCode::from_text(code).map(ReasonCode::reason);
+        let text = |text: Option<&'static str>| text.unwrap_or_default().to_owned();
+        let (sentence, remedy) = (text(reason.map(|r| r.sentence)), text(reason.map(|r| r.remedy)));
+        ReasonCount { code: code.to_owned(), sentence, remedy, count }
+    };
+    let mut reasons: Vec<ReasonCount> = sums.into_iter().map(explain).collect();
     reasons.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.code.cmp(&b.code)));
     reasons
 }

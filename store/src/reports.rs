@@ -1,9 +1,9 @@
-//! Counts over the certificates and attempts of a policy, for reports. Read only.
+//! Counts over the certificates, decisions and attempts of a policy, for reports. Read only.
 
 use mdm_core::ids::PolicyId;
 use mdm_core::time::Timestamp;
 
-use crate::{Result, Tx};
+use crate::{Dialect, Result, Tx};
 
 /// How many on one day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +54,34 @@ pub async fn forms(tx: &mut Tx, policy: PolicyId) -> Result<Vec<Form>> {
           WHERE policy_id = $1 AND state = 'verified'
           GROUP BY key_type, hardware_bound, attested ORDER BY key_type, hardware_bound, attested")
         .bind(policy.0).fetch_all(c).await)?)
+}
+
+/// How many decisions carry one note.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Noted {
+    /// The code of the note.
+    pub code: String,
+    /// How many.
+    pub count: i64,
+}
+
+from_row!(Noted { code, count });
+
+/// The notes of the decisions by which the profile of a policy was sent: why its form is weaker than asked.
+pub async fn notes(tx: &mut Tx, policy: PolicyId) -> Result<Vec<Noted>> {
+    const SQLITE: &str = "SELECT n.value ->> 'code' AS code, COUNT(*) AS count
+           FROM assignment a, json_each(a.decision, '$.notes') n
+          WHERE a.policy_id = $1 AND a.state IN ('installing', 'installed', 'verified', 'failed')
+          GROUP BY n.value ->> 'code' ORDER BY 1";
+    const POSTGRES: &str = "SELECT n.value ->> 'code' AS code, COUNT(*) AS count
+           FROM assignment a, jsonb_array_elements(a.decision::jsonb -> 'notes') n
+          WHERE a.policy_id = $1 AND a.state IN ('installing', 'installed', 'verified', 'failed')
+          GROUP BY n.value ->> 'code' ORDER BY 1";
+    let sql = match tx.dialect() {
+        Dialect::Sqlite => SQLITE,
+        Dialect::Postgres => POSTGRES,
+    };
+    Ok(run!(tx, c => sqlx::query_as(sql).bind(policy.0).fetch_all(c).await)?)
 }
 
 /// How many attempts are in a state.

@@ -123,10 +123,10 @@ fn silicon(policy: &PolicyReport) -> Vec<&str> {
 /// What a class of silicon means, in a few words.
 fn silicon_words(class: &str) -> &str {
     match class {
-        "supported" => "attests (A11 and later, Apple silicon)",
-        "ignored" => "binds, cannot attest (T2)",
-        "must_be_false" => "cannot bind or attest",
-        "unknown" => "not a known model",
+        "supported" => "attests (A11, A12X and later, Apple silicon)",
+        "ignored" => "binds keys, ignores Attest (A10X and earlier, T2)",
+        "must_be_false" => "software keys only (no Secure Enclave)",
+        "unknown" => "unknown model",
         "not_decided" => "not decided yet",
         other => other,
     }

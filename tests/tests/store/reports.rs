@@ -61,6 +61,8 @@ async fn a_report_counts_certificates_by_their_end_and_form_and_renewals_by_thei
             assert!(certificates::verify(&mut tx, &new, at(2)).await.unwrap());
             let mut row = assignments::find(&mut tx, policy, enrollment).await.unwrap().unwrap();
             row.renew_at = Some(at(0).plus(DAY * 20).0);
+            row.state = if attested { "verified" } else { "blocked" }.to_owned();
+            row.decision = Some(r#"{"notes":[{"code":"a"},{"code":"b"}]}"#.to_owned());
             assignments::save(&mut tx, &row, at(2)).await.unwrap();
         }
         let first = at(0).0 / 86_400_000;
@@ -71,6 +73,10 @@ async fn a_report_counts_certificates_by_their_end_and_form_and_renewals_by_thei
         let forms: Vec<_> =
             forms.iter().map(|f| (f.key_type.as_str(), f.hardware_bound, f.attested, f.count)).collect();
         assert_eq!(forms, [("ECSECPrimeRandom 256", true, false, 1), ("ECSECPrimeRandom 256", true, true, 2)]);
+
+        let notes = reports::notes(&mut tx, policy).await.unwrap();
+        let notes: Vec<_> = notes.iter().map(|n| (n.code.as_str(), n.count)).collect();
+        assert_eq!(notes, [("a", 2), ("b", 2)], "what is refused got no form");
 
         attempt(&mut tx, policy, "renewal", at(5)).await;
         let (failed, _) = attempt(&mut tx, policy, "renewal", at(6)).await;

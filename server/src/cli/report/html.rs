@@ -93,7 +93,8 @@ fn section(p: &PolicyReport) -> Markup {
                 (by_silicon(p))
             }
             @if let Some(r) = &p.rollout { (rollout_section(r)) }
-            @if !p.reasons.is_empty() { (reasons(&p.reasons)) }
+            (reasons("Why devices are refused or failing", "refused", &p.reasons))
+            (reasons("Why devices get a weaker form", "installing", &p.weaker))
             (certificates(p))
             (renewals_section(p))
         }
@@ -160,19 +161,21 @@ fn rollout_section(r: &RolloutReport) -> Markup {
     }
 }
 
-fn reasons(reasons: &[ReasonCount]) -> Markup {
-    let most = reasons.iter().map(|r| r.count).max().unwrap_or(1).max(1);
+fn reasons(title: &str, class: &str, reasons: &[ReasonCount]) -> Markup {
+    let most = reasons.iter().map(|r| r.count).max().unwrap_or(1);
     html! {
-        h3 { "Reasons" }
-        table.bars {
-            thead { tr { th { "Reason" } th { "Devices" } th.n { "" } th { "What to do" } } }
-            tbody {
-                @for r in reasons {
-                    tr {
-                        th scope="row" { code { (r.code) } br; small { (r.sentence) } }
-                        td.some { (chart::bar(&r.code, &[("refused", "devices", r.count), ("none", "others", most - r.count)], 14)) }
-                        td.n { (r.count) }
-                        td.text { (r.remedy) }
+        @if !reasons.is_empty() {
+            h3 { (title) }
+            table.bars {
+                thead { tr { th { "Reason" } th { "Devices" } th.n { "" } th { "What to do" } } }
+                tbody {
+                    @for r in reasons {
+                        tr {
+                            th scope="row" { code { (r.code) } br; small { (r.sentence) } }
+                            td.some { (chart::bar(&r.code, &[(class, "devices", r.count), ("none", "less", most - r.count)], 14)) }
+                            td.n { (r.count) }
+                            td.text { (r.remedy) }
+                        }
                     }
                 }
             }
@@ -187,7 +190,7 @@ fn certificates(p: &PolicyReport) -> Markup {
     let parts = [
         ("verified", "hardware-bound and attested", form(true, true)),
         ("installing", "hardware-bound, not attested", form(true, false)),
-        ("held", "neither", form(false, false) + form(false, true)),
+        ("held", "software key, not attested", form(false, false) + form(false, true)),
     ];
     let today = p.at.unix_seconds().div_euclid(86_400);
     html! {

@@ -47,6 +47,12 @@ fn policy(name: &str) -> PolicyReport {
             remedy: "Read the error chain.".into(),
             count: 6,
         }],
+        weaker: vec![ReasonCount {
+            code: "attest_ignored_by_silicon".into(),
+            sentence: "The chip ignores Attest.".into(),
+            remedy: "Nothing.".into(),
+            count: 40,
+        }],
         forms: vec![
             FormCount { key_type: "ECSECPrimeRandom 256".into(), hardware_bound: true, attested: true, count: 410 },
             FormCount { key_type: "ECSECPrimeRandom 256".into(), hardware_bound: true, attested: false, count: 40 },
@@ -100,11 +106,12 @@ fn the_words_name_states_silicon_reasons_and_the_rollout() {
     for words in [
         "wifi, revision 2, on 500 enrollments, 2026-11-22 04:00 UTC",
         "450 verified, 3 being installed, 10 waiting, 31 refused, 6 failing",
-        "attests (A11 and later, Apple silicon): 410 verified, 3 being installed, 6 failing",
+        "attests (A11, A12X and later, Apple silicon): 410 verified, 3 being installed, 6 failing",
         "410 ECSECPrimeRandom 256, hardware-bound, attested",
         "124 within 30 days; renewal due for 20 within 30 days",
         "12 proved, 2 failed, 1 under way",
         "6  install_failed: The device answered the profile with an error. Read the error chain.",
+        "40  attest_ignored_by_silicon: The chip ignores Attest.",
         "revision 2, paused, step 1 of 2: 6 of 50 admitted devices failed",
         "step 2  100 % (to come, 1 d): 450 held by the rollout",
         "The rollout has paused by itself",

@@ -51,6 +51,9 @@ fn one(out: &mut String, p: &PolicyReport) {
             reason.count, reason.code, reason.sentence, reason.remedy
         );
     }
+    for note in &p.weaker {
+        let _ = writeln!(out, "  weaker        {:>6}  {}: {}", note.count, note.code, note.sentence);
+    }
     if let Some(rollout) = &p.rollout {
         steps(out, rollout);
     }
