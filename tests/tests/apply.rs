@@ -4,18 +4,21 @@
 #[cfg(test)]
 #[expect(dead_code, reason = "the other stories of the operator edge use the rest")]
 mod api_world;
+#[cfg(test)]
+#[expect(dead_code, reason = "the stories of trust use the rest")]
+mod trust_world;
 
 use std::cell::RefCell;
 
 use api_world::{World, story};
-use assay::app::App;
 use assay::cli::apply::{Outcome, apply};
 use assay::cli::client::Client;
-use assay::cli::explain;
+use assay::cli::explain::{Who, explain};
 use assay::cli::file::{self, Format};
-use assay::pilot;
 use http::Method;
+use mdm_tests::Backend;
 use serde_json::{Value as Json, json};
+use simulator::http::Trust;
 
 fn document() -> Json {
     json!({
@@ -184,15 +187,21 @@ async fn a_policy_says_when_it_is_written_what_it_comes_to_on_each_kind_of_devic
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_subcommands_show_write_export_and_explain_over_https() {
-    assay::install_crypto();
-    let folder = tempfile::TempDir::new().unwrap();
-    let (config, _) = pilot::loopback(folder.path(), "error", "").unwrap();
-    let app = App::open(&config).await.unwrap();
-    let token = app.make_token("test", &[api::Scope::Admin], 1).await.unwrap();
-    let running = app.start().await.unwrap();
-    let url = format!("https://localhost:{}", running.operator.port()).parse().unwrap();
-    let anchors: Vec<Vec<u8>> = running.anchors.iter().map(|ca| ca.der().to_vec()).collect();
+    let world = trust_world::World::new(Backend::Sqlite).await;
+    let anchors = RefCell::new(Vec::new());
+    let server = world
+        .start_with(&world.config_without_files(), |ca| {
+            anchors.borrow_mut().extend(ca.iter().map(|ca| ca.der().to_vec()));
+            Trust::only(&anchors.borrow())
+        })
+        .await;
+    let anchors = anchors.into_inner();
+    let wanted = json!({"name": "cli", "scopes": ["policies:write", "policies:read", "enrollments:read"]});
+    let token =
+        server.operator.post("/api/v1/api-tokens", &wanted).await.unwrap()["token"].as_str().unwrap().to_owned();
+    let url = format!("https://localhost:{}", server.running.operator.port()).parse().unwrap();
     let client = Client::new(&url, &token, anchors.clone()).unwrap();
+    let device = server.enroll(&Trust::only(&anchors)).await;
 
     let toml = file::write(document(), Format::Toml).unwrap();
     let document = file::parse(&toml, Format::Toml).unwrap();
@@ -214,9 +223,18 @@ async fn the_subcommands_show_write_export_and_explain_over_https() {
     let back = file::parse(&exported, Format::Toml).unwrap();
     assert_eq!(apply(&client, &back, tell, nobody_is_asked).await.unwrap(), Outcome::Nothing);
 
-    let scope = explain::scope(&client, "wifi").await.unwrap();
-    assert!(scope.starts_with("wifi: 0 enrollments in the scope"), "{scope}");
-    let unknown = explain::device(&client, "wifi", "01935000-0000-7000-8000-000000000000").await.unwrap_err();
+    // The device is an iPhone: the rule of the label finds it by itself.
+    trust_world::until("the label is on", async || {
+        explain(&client, "wifi", &Who::Everybody).await.unwrap().starts_with("wifi: 1 enrollments in the scope")
+    })
+    .await;
+    let serial = device.record.serial_number.clone();
+    let why = explain(&client, "wifi", &Who::Serial(serial)).await.unwrap();
+    assert!(why.contains("device: iPhone17,2") && why.contains("enrollment: device, device channel"), "{why}");
+    let nobody = explain(&client, "wifi", &Who::Serial("NOBODY".into())).await.unwrap_err();
+    assert_eq!(nobody.to_string(), "no device with this serial is enrolled");
+    let unknown = Who::Enrollment("01935000-0000-7000-8000-000000000000".into());
+    let unknown = explain(&client, "wifi", &unknown).await.unwrap_err();
     assert!(unknown.to_string().contains("there is no enrollment"), "{unknown}");
 
     let mut wrong = document.clone();
@@ -225,7 +243,7 @@ async fn the_subcommands_show_write_export_and_explain_over_https() {
     assert!(refused.contains("acme_policies[0].attest"), "{refused}");
     let stranger = Client::new(&url, &format!("{token}x"), anchors).unwrap().get("/api/v1/export").await.unwrap_err();
     assert!(!stranger.to_string().contains(&token), "{stranger}");
-    running.stop().await;
+    server.stop().await;
 }
 
 /// The TOML that a page shows.

@@ -198,6 +198,35 @@ mod tests {
     }
 
     #[test]
+    fn the_token_and_the_ca_come_from_files() {
+        crate::install_crypto();
+        let folder = tempfile::TempDir::new().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            Some(path)
+        };
+        let connection = |token_file, ca_file| Connection {
+            url: Url::parse("https://localhost:8444").unwrap(),
+            token_file,
+            ca_file,
+        };
+        let token = file("token", "assay_abc\n");
+        let client = connection(token.clone(), None).client().unwrap();
+        assert_eq!(client.authorization.expose(), "Bearer assay_abc");
+        let nowhere = Some(folder.path().join("nowhere"));
+        for (connection, word) in [
+            (connection(nowhere.clone(), None), "nowhere"),
+            (connection(file("empty", "\n"), None), "token"),
+            (connection(token.clone(), nowhere), "nowhere"),
+            (connection(token, file("ca.pem", "")), "no certificate"),
+        ] {
+            let error = format!("{:#}", connection.client().unwrap_err());
+            assert!(error.contains(word) && !error.contains("assay_abc"), "{error}");
+        }
+    }
+
+    #[test]
     fn the_token_is_not_in_what_is_printed() {
         let shown = format!("{:?}", client("https://localhost:8444", "hunter2").unwrap());
         assert!(shown.contains("localhost") && !shown.contains("hunter2"), "{shown}");

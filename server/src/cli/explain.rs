@@ -26,22 +26,49 @@ pub struct Args {
     udid: Option<String>,
 }
 
-/// Runs `assay explain`. Where no device is named, everybody in the policy's scope is decided for and counted.
+/// Whom to explain a policy for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Who {
+    /// Everybody in the policy's scope, counted by reason.
+    Everybody,
+    /// One enrollment, by its id.
+    Enrollment(String),
+    /// A device and its users, by its serial number.
+    Serial(String),
+    /// A device and its users, by its UDID or Apple's EnrollmentID.
+    Udid(String),
+}
+
+/// Runs `assay explain`.
 pub async fn run(args: Args) -> Result<()> {
     let client = args.connection.client()?;
-    let found = match (&args.enrollment, &args.serial, &args.udid) {
-        (Some(id), _, _) => vec![id.clone()],
-        (None, Some(serial), _) => enrollments(&client, "serial", serial).await?,
-        (None, None, Some(udid)) => enrollments(&client, "udid", udid).await?,
-        (None, None, None) => {
-            print!("{}", scope(&client, &args.policy).await?);
-            return Ok(());
-        }
+    let who = match (args.enrollment, args.serial, args.udid) {
+        (Some(id), _, _) => Who::Enrollment(id),
+        (None, Some(serial), _) => Who::Serial(serial),
+        (None, None, Some(udid)) => Who::Udid(udid),
+        (None, None, None) => Who::Everybody,
     };
-    for id in found {
-        print!("{}", device(&client, &args.policy, &id).await?);
-    }
+    print!("{}", explain(&client, &args.policy, &who).await?);
     Ok(())
+}
+
+/// What a policy gives and why, in words.
+pub async fn explain(client: &Client, policy: &str, who: &Who) -> Result<String> {
+    let found = match who {
+        Who::Everybody => {
+            let path = format!("/api/v1/acme-policies/{}/dry-run", escaped(policy));
+            return Ok(counts(policy, &client.post(&path, &json!({})).await?));
+        }
+        Who::Enrollment(id) => vec![id.clone()],
+        Who::Serial(serial) => enrollments(client, "serial", serial).await?,
+        Who::Udid(udid) => enrollments(client, "udid", udid).await?,
+    };
+    let mut out = String::new();
+    for id in found {
+        let path = format!("/api/v1/enrollments/{}/acme-decision?policy={}", escaped(&id), escaped(policy));
+        out.push_str(&decision(policy, &id, &client.get(&path).await?));
+    }
+    Ok(out)
 }
 
 /// The enrollments of a device that are not over: its own and those of its users.
@@ -52,18 +79,6 @@ async fn enrollments(client: &Client, key: &str, value: &str) -> Result<Vec<Stri
         bail!("no device with this {key} is enrolled");
     }
     Ok(ids)
-}
-
-/// What the policy gives one enrollment, in words.
-pub async fn device(client: &Client, policy: &str, enrollment: &str) -> Result<String> {
-    let path = format!("/api/v1/enrollments/{}/acme-decision?policy={}", escaped(enrollment), escaped(policy));
-    Ok(decision(policy, enrollment, &client.get(&path).await?))
-}
-
-/// What the policy gives everybody in its scope, in words.
-pub async fn scope(client: &Client, policy: &str) -> Result<String> {
-    let path = format!("/api/v1/acme-policies/{}/dry-run", escaped(policy));
-    Ok(counts(policy, &client.post(&path, &json!({})).await?))
 }
 
 fn text<'a>(value: &'a Json, key: &str) -> &'a str {
