@@ -388,6 +388,9 @@ impl From<policy::Error> for Problem {
             policy::Error::NoPolicy(_) => Self::new(Slug::NotFound, error.to_string()),
             policy::Error::NameTaken(_) | policy::Error::RuledLabel(_) => Self::new(Slug::Conflict, error.to_string()),
             policy::Error::Invalid(invalid) => invalid.into(),
+            policy::Error::NoAuthority(_) => {
+                Self::field("certificate_authority", "must be the name of a certificate authority that exists")
+            }
             policy::Error::NobodyCould(_) => Self::new(Slug::PolicyNotHonourable, error.to_string()),
             _ => Self::internal(&error),
         }

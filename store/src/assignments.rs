@@ -171,6 +171,23 @@ pub async fn of_policy(
         .bind(policy.0).bind(after).bind(limit).fetch_all(c).await)?)
 }
 
+/// The assignments of one policy in one state, or for one reason, oldest first, from the one after `after`.
+pub async fn some_of_policy(
+    tx: &mut Tx,
+    policy: PolicyId,
+    state: Option<&str>,
+    reason: Option<&str>,
+    after: Option<AssignmentId>,
+    limit: i64,
+) -> Result<Vec<Assignment>> {
+    let after = after.map_or(Uuid::nil(), |id| id.0);
+    // '' stands for any, so that one text serves every mix.
+    Ok(run!(tx, c => sqlx::query_as(select!(
+        "WHERE policy_id = $1 AND id > $2 AND ($3 = '' OR state = $3) AND ($4 = '' OR reason = $4) ORDER BY id LIMIT $5"))
+        .bind(policy.0).bind(after).bind(state.unwrap_or_default()).bind(reason.unwrap_or_default()).bind(limit)
+        .fetch_all(c).await)?)
+}
+
 /// The assignment on this enrollment that waits for this command.
 pub async fn by_command(tx: &mut Tx, enrollment: EnrollmentId, command: &CommandUuid) -> Result<Option<Assignment>> {
     Ok(run!(tx, c => sqlx::query_as(select!("WHERE command_uuid = $1 AND enrollment_id = $2"))
@@ -263,6 +280,18 @@ pub async fn lock_many(tx: &mut Tx, enrollments: &IdSet, ids: &[AssignmentId]) -
     let sql = over_ids!(tx, select!("WHERE id IN ("), ") ORDER BY id");
     let ids = IdSet::of(ids.iter().map(|id| id.0));
     Ok(run!(tx, c => sqlx::query_as(sql).bind(ids.as_json()).fetch_all(c).await)?)
+}
+
+/// Holds the rows of these assignments until the transaction ends: whoever makes them due meanwhile, because their policy has
+/// changed, comes after the decision that is made now, and not in between. On SQLite the write transaction does that.
+pub async fn hold(tx: &mut Tx, all: &[Assignment]) -> Result<()> {
+    const HOLD: &str = "SELECT 1 FROM assignment WHERE id IN (
+        SELECT value::uuid FROM jsonb_array_elements_text($1::text::jsonb)) ORDER BY id FOR UPDATE";
+    if tx.dialect() == Dialect::Postgres {
+        let ids = IdSet::of(all.iter().map(|a| a.id));
+        run!(tx, c => sqlx::query(HOLD).bind(ids.as_json()).execute(c).await.map(drop))?;
+    }
+    Ok(())
 }
 
 /// Deletes the assignments of an enrollment that is over; how many there were.

@@ -118,6 +118,18 @@ async fn a_scope_takes_in_and_leaves_out() {
         let tried = json!({"scope": {"enrollment_ids": [one, two]}});
         let tried = world.post("/api/v1/acme-policies/wifi/dry-run", tried).await.is(200).json();
         assert_eq!(tried["total"], 2, "another scope, without its being stored");
+        let wrong = json!({"scope": {"labels": ["a"], "exclude": {"labels": ["a"]}}});
+        let wrong = world.post("/api/v1/acme-policies/wifi/dry-run", wrong).await;
+        assert_eq!(wrong.is(422).fields(), ["scope.exclude.labels"]);
+        let nowhere = json!({"policy": {"certificate_authority": "nowhere", "client_identifier": "{serial}",
+            "subject": [[["CN", "{serial}"]]]}});
+        let refused = world.post("/api/v1/acme-policies/wifi/dry-run", nowhere).await;
+        assert_eq!(refused.is(422).fields(), ["certificate_authority"]);
+        for (query, status) in
+            [("state=blocked", 200), ("reason=virtual_machine&state=blocked", 200), ("state=odd", 422), ("reason=odd", 422)]
+        {
+            world.get(&format!("{scope_path}?{query}")).await.is(status);
+        }
         let change = world.delete(scope_path).await.is(202).json();
         assert_eq!(change["targets"], 0);
     })

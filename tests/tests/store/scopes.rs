@@ -44,6 +44,8 @@ async fn a_scope_takes_in_and_leaves_out_devices_and_their_users() {
         let (label, out) = (labelled(&mut tx, one).await, labelled(&mut tx, two).await);
         let policy = policy(&mut tx).await;
         let everybody = [one, two, three, user];
+        let read = store::enrollments::many(&mut tx, &IdSet::new(&everybody)).await.unwrap();
+        assert!(read.is_sorted_by_key(|e| e.id) && read.len() == 4);
         let set = IdSet::new(&everybody);
         let cases = [
             (vec![], vec![]),
@@ -166,6 +168,13 @@ async fn a_walk_makes_those_due_who_have_something_to_do() {
             assignments::save(&mut tx, &row, at(1)).await.unwrap();
         }
         let wanted = IdSet::new(&[done, old, removing]);
+        let some = async |tx: &mut Tx, state, reason| {
+            let rows = assignments::some_of_policy(tx, policy, state, reason, None, 9).await.unwrap();
+            rows.into_iter().map(|a| EnrollmentId(a.enrollment_id)).collect::<Vec<_>>()
+        };
+        assert_eq!(some(&mut tx, Some("removing"), None).await, [removing]);
+        assert_eq!(some(&mut tx, None, None).await.len(), 4);
+        assert!(some(&mut tx, Some("removing"), Some("policy_gone")).await.is_empty());
         let due = async |tx: &mut Tx, id| assignments::find(tx, policy, id).await.unwrap().unwrap().due_at;
         let stretch = Stretch { policy, after: Some(leaving), to: Some(removing) };
         assert_eq!(scopes::sweep(&mut tx, &stretch, &wanted, at(2)).await.unwrap(), 1);

@@ -1,8 +1,9 @@
 //! `GET /api/v1/acme-policies/{name}/assignments`
 
-use axum::Json;
-use axum::extract::State;
+use axum::{Json, extract};
 use mdm_core::ids::AssignmentId;
+use policy::decide::State;
+use policy::reason::ReasonCode;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -12,11 +13,17 @@ use crate::extract::{Path, Query};
 use crate::page::{self, Page};
 use crate::problem::{Problem, ProblemBody};
 
-/// Where in the list.
+/// Which of them, and where in the list; everything that is given must hold.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Params {
+    /// `assigned`, `held`, `awaiting_facts`, `blocked`, `installing`, `installed`, `verified`, `failed` or `removing`.
+    #[param(value_type = Option<String>, example = "blocked")]
+    state: Option<State>,
+    /// The code of the reason; see docs/acme-decision-reasons.md.
+    #[param(value_type = Option<String>, example = "attest_ignored_by_silicon")]
+    reason: Option<ReasonCode>,
     /// How many, 1 to 500.
     #[param(minimum = 1, maximum = 500, default = 100)]
     limit: Option<i64>,
@@ -31,10 +38,11 @@ pub(crate) struct Params {
     responses(
         (status = 200, description = "One page", body = Page<Assignment>),
         (status = 404, description = "No such policy", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "No such state or reason", body = ProblemBody, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn list_assignments(
-    State(shared): State<Shared>,
+    extract::State(shared): extract::State<Shared>,
     Path(name): Path<String>,
     Query(params): Query<Params>,
 ) -> Result<Json<Page<Assignment>>, Problem> {
@@ -42,6 +50,7 @@ pub(crate) async fn list_assignments(
     let after: Option<AssignmentId> = page::after("assignments", params.cursor.as_deref())?;
     let mut tx = shared.store.read().await?;
     let policy = super::find(&mut tx, &name).await?;
-    let rows = store::assignments::of_policy(&mut tx, policy.id(), after, limit + 1).await?;
+    let (state, reason) = (params.state.map(State::as_str), params.reason.map(ReasonCode::as_str));
+    let rows = store::assignments::some_of_policy(&mut tx, policy.id(), state, reason, after, limit + 1).await?;
     Ok(Json(page::page("assignments", limit, rows, |row| row.id, |row| Assignment::new(row, name.clone()))))
 }

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use policy::{DryRun, Scope};
+use policy::{DryRun, InvalidPolicy, Scope};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -45,7 +45,13 @@ pub(crate) async fn dry_run(
         (None, None) => return Err(Problem::not_found("ACME policy", name)),
     };
     let scope = match (trial.scope, &stored) {
-        (Some(scope), _) => scope,
+        (Some(scope), _) => {
+            let wrong = scope.check();
+            if !wrong.is_empty() {
+                return Err(Problem::from(InvalidPolicy(wrong)).under("scope."));
+            }
+            scope
+        }
         (None, Some(row)) => policy::scope(&mut tx, row.id()).await?,
         (None, None) => return Err(Problem::field("scope", "is required where no policy of this name is stored")),
     };
