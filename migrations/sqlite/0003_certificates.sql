@@ -33,7 +33,7 @@ CREATE TABLE assignment (
     decision      TEXT,                     -- JSON: the verdict as explained
     command_uuid  TEXT,
     attempts      INTEGER NOT NULL DEFAULT 0,
-    random        TEXT NOT NULL,            -- value of {random} for this assignment
+    random        TEXT NOT NULL,            -- empty: the value of {random} is made at the delivery and kept nowhere
     profile_sent  INTEGER NOT NULL DEFAULT 0,   -- the profile may be on the device
     due_at        INTEGER,                  -- when the reconcile loop should look; NULL: nothing to do
     leased_until  INTEGER NOT NULL DEFAULT 0,

@@ -206,7 +206,7 @@ fn begin(
     now: Timestamp,
 ) -> AttemptId {
     let id = AttemptId(ctx.commands.random.uuid_v7(now));
-    tracing::info!(trace.id = %id, enrollment.id = %case.enrollment.id, assignment.id = %a.id, policy.name = %case.policy.acme.name(), purpose = purpose.as_str(), "profile queued");
+    tracing::debug!(trace.id = %id, enrollment.id = %case.enrollment.id, assignment.id = %a.id, policy.name = %case.policy.acme.name(), purpose = purpose.as_str(), "profile queued");
     writes.attempts.push(NewAttempt {
         id,
         assignment: AssignmentId(a.id),

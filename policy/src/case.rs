@@ -68,6 +68,7 @@ pub(crate) struct Book {
 impl Book {
     /// Reads what decides about these assignments. The locks on their enrollments are held.
     pub(crate) async fn open(tx: &mut Tx, assignments: &[Assignment]) -> Result<Self> {
+        store::assignments::hold(tx, assignments).await?;
         let mut ids: Vec<_> = assignments.iter().map(|a| EnrollmentId(a.enrollment_id)).collect();
         ids.sort_unstable();
         ids.dedup();

@@ -32,7 +32,7 @@ const SET_UP_BATCH: i64 = 200;
 /// How often the reconcile loop looks without being woken.
 const RECONCILE: Duration = Duration::from_secs(30);
 /// How many assignments the reconcile loop takes at a time.
-const RECONCILE_BATCH: i64 = 200;
+const RECONCILE_BATCH: i64 = 500;
 /// How often the trust in this server is judged.
 const TRUST: Duration = Duration::from_secs(3600);
 

@@ -59,8 +59,8 @@ fn sent(state: State) -> Situation {
     Situation { sent_form: Some(form()), profile_sent: true, ..at(state) }
 }
 
-fn certificate(renew_at: Option<Timestamp>) -> Option<Certificate> {
-    Some(Certificate { revision: 2, form: Some(form()), not_after: Timestamp(NOW.0 + 1_000_000), renew_at })
+fn certificate(renew_at: Option<Timestamp>) -> Certificate {
+    Certificate { revision: 2, form: Some(form()), not_after: Timestamp(NOW.0 + 1_000_000), renew_at }
 }
 
 fn next(s: &Situation, outcome: Outcome) -> Action {
@@ -107,7 +107,7 @@ fn acknowledged_is_the_devices_word_and_only_a_list_of_certificates_proves() {
 
 #[test]
 fn what_is_verified_stays_until_it_is_to_be_renewed() {
-    let verified = Situation { certificate: certificate(Some(LATER)), ..sent(State::Verified) };
+    let verified = Situation { certificate: Some(certificate(Some(LATER))), ..sent(State::Verified) };
     assert_eq!(next(&verified, Outcome::Open), Action::Wait(LATER));
     let long_ago = Situation { asked_at: Some(Timestamp(0)), ..verified.clone() };
     assert_eq!(next(&long_ago, Outcome::Open), Action::Wait(LATER), "no polling");
@@ -117,7 +117,7 @@ fn what_is_verified_stays_until_it_is_to_be_renewed() {
     assert_eq!(next(&Situation { revision: Some(3), ..verified.clone() }, Outcome::Open), INSTALL);
     let weaker = Situation { sent_form: Some(Form { attest: Attest::False, ..form() }), ..verified.clone() };
     assert_eq!(next(&weaker, Outcome::Open), Action::Keep, "the certificate that was proved is of the right form");
-    let of_weaker = Certificate { form: weaker.sent_form.clone(), ..certificate(Some(LATER)).unwrap() };
+    let of_weaker = Certificate { form: weaker.sent_form.clone(), ..certificate(Some(LATER)) };
     assert_eq!(next(&Situation { certificate: Some(of_weaker), ..weaker }, Outcome::Open), INSTALL, "stronger now");
     for outcome in [Outcome::Closed, Outcome::NeedFacts] {
         assert_eq!(next(&verified, outcome), Action::Wait(LATER), "the gate is for what is sent next: {outcome:?}");
@@ -130,13 +130,13 @@ fn what_is_verified_stays_until_it_is_to_be_renewed() {
 #[test]
 fn a_certificate_that_is_as_it_should_be_is_kept() {
     for state in [State::AwaitingFacts, State::Blocked, State::Assigned, State::Held] {
-        let s = Situation { certificate: certificate(Some(LATER)), ..sent(state) };
+        let s = Situation { certificate: Some(certificate(Some(LATER))), ..sent(state) };
         assert_eq!(next(&s, Outcome::Open), Action::Keep, "{state:?}");
-        assert_eq!(next(&Situation { certificate: certificate(None), ..s }, Outcome::Open), INSTALL, "{state:?}");
+        assert_eq!(next(&Situation { certificate: Some(certificate(None)), ..s }, Outcome::Open), INSTALL, "{state:?}");
     }
     // Revision 3 was queued; the rollout was paused before the device fetched it.
     let queued = Situation { state_revision: 3, command_outstanding: true, ..sent(State::Installing) };
-    let queued = Situation { certificate: certificate(Some(LATER)), ..queued };
+    let queued = Situation { certificate: Some(certificate(Some(LATER))), ..queued };
     assert_eq!(next(&queued, Outcome::Open), Action::Keep);
 }
 
@@ -148,9 +148,9 @@ fn failures_end_but_renewals_go_on() {
     let often = Situation { attempts: MAX_ATTEMPTS, sent_form: Some(form()), retry_at: None, ..failed.clone() };
     assert_eq!(next(&often, Outcome::Open), Action::Nothing);
     assert_eq!(next(&Situation { revision: Some(3), ..often.clone() }, Outcome::Open), INSTALL, "begins anew");
-    let renewing = Situation { certificate: certificate(Some(EARLIER)), ..often.clone() };
+    let renewing = Situation { certificate: Some(certificate(Some(EARLIER))), ..often.clone() };
     assert_eq!(next(&renewing, Outcome::Open), Action::Install(Purpose::Renewal));
-    let ended = Certificate { not_after: EARLIER, ..certificate(Some(EARLIER)).unwrap() };
+    let ended = Certificate { not_after: EARLIER, ..certificate(Some(EARLIER)) };
     let over = Situation { certificate: Some(ended), ..often };
     assert_eq!(next(&over, Outcome::Open), Action::Install(Purpose::Renewal), "also when it is over");
     let waits: Vec<u64> = (1..=6).map(|n| back_off(n).as_secs()).collect();

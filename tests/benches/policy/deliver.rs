@@ -84,7 +84,7 @@ async fn deliver(db: &Database, ctx: &Context, devices: &[EnrollmentId], now: Ti
         }
         tx.commit().await.unwrap();
     }
-    (cpu() - before) / u32::try_from(devices.len()).unwrap()
+    cpu().saturating_sub(before) / u32::try_from(devices.len()).unwrap()
 }
 
 /// The CPU time of this process and all its threads.

@@ -1,10 +1,14 @@
 //! Which form of the profile each device is sent, and which device is sent none.
 
-use mdm_core::enrollment::EnrollmentKind;
+use mdm_core::enrollment::{Channel, EnrollmentKind};
 use mdm_core::plist::Dictionary;
+use mdm_core::profile::acme::Attest;
 use mdm_core::report::Status;
 use mdm_tests::on_both;
+use policy::decision::{Outcome, Target, decision};
+use policy::facts::{FactName, FactValue, Facts, Source};
 use policy::reason::ReasonCode;
+use policy::target;
 use serde_json::json;
 
 use super::device::{Device, device, flag, phone, text};
@@ -118,6 +122,85 @@ async fn a_device_that_refuses_to_say_what_it_is_is_decided_by_authenticate() {
         let sent = w.poll(id, Status::Error, Some(&asked), Dictionary::new()).await.expect("Authenticate said enough");
         assert_eq!(flag(&sent.acme().1, "Attest"), Some(true));
         assert_eq!(w.state(policy, id).await.0, "installing");
+    })
+    .await;
+}
+
+/// Where attestation is required there is no weaker way, whatever the device is, says of itself, or can do, and although the
+/// authority would take it.
+#[tokio::test]
+async fn th_48_where_attestation_is_required_no_weaker_form_is_ever_sent() {
+    on_both(|store| async move {
+        let w = World::new(store);
+        let id = w.enroll(phone(1)).await;
+        let mut tx = w.store.read().await.unwrap();
+        let phone = store::enrollments::get(&mut tx, id).await.unwrap().unwrap();
+        let strict = w.acme(json!({"attest": "required", "ca_accepts_unattested": true, "channel": "both",
+            "client_identifier": "{enrollment_id}", "subject": [[["O", "Example"]]]}));
+        let authority = ca::Authority::bare("https://ca.example.com/acme/directory", true, vec![]);
+        let products = [
+            "iPhone15,2",
+            "iPhone9,1",
+            "iPhone10,1",
+            "iPad7,5",
+            "iPad8,1",
+            "iPad13,1",
+            "iPod9,1",
+            "AppleTV5,3",
+            "AppleTV11,1",
+            "Watch3,1",
+            "Watch6,18",
+            "RealityDevice14,1",
+            "Mac14,2",
+            "MacBookPro14,2",
+            "MacBookPro16,1",
+            "iMac19,1",
+            "VirtualMac2,1",
+            "VMware7,1",
+            "HomePod1,1",
+            "",
+            "nonsense",
+        ];
+        let versions =
+            ["1.0", "9.0", "10.0", "13.0", "13.1", "13.6", "14.0", "15.8", "16.0", "16.1", "17.4", "26.0", "27.0", ""];
+        let (mut open, mut closed) = (0, 0);
+        for (product, os) in products.iter().flat_map(|p| versions.iter().map(move |v| (*p, *v))) {
+            for silicon in [None, Some(true), Some(false)] {
+                let mut facts = Facts { asked_at: Some(START), ..Facts::default() };
+                for (name, text) in [(FactName::ProductName, product), (FactName::OsVersion, os)] {
+                    facts.learn(name, FactValue::Text(text.to_owned()), Source::DeviceInformation, START);
+                }
+                if let Some(flag) = silicon {
+                    facts.learn(FactName::IsAppleSilicon, FactValue::Flag(flag), Source::DeviceInformation, START);
+                }
+                let values = target::values(&phone, &facts, "random");
+                for kind in [
+                    EnrollmentKind::Device,
+                    EnrollmentKind::Automated,
+                    EnrollmentKind::User,
+                    EnrollmentKind::SharedIpad,
+                ] {
+                    for channel in [Channel::Device, Channel::User] {
+                        let target = Target { kind, channel, facts: &facts, values: &values, now: START };
+                        let (decided, payload) = decision(&strict, &authority, &target);
+                        if decided.outcome == Outcome::Open {
+                            open += 1;
+                            let form = decided.form.unwrap();
+                            assert_eq!(
+                                (form.hardware_bound, form.attest),
+                                (true, Attest::True),
+                                "{product} {os} {kind}"
+                            );
+                            assert!(payload.unwrap().keys().hardware_bound);
+                        } else {
+                            closed += 1;
+                            assert!(payload.is_none() && decided.form.is_none(), "{product} {os} {kind}");
+                        }
+                    }
+                }
+            }
+        }
+        assert!(open > 100 && closed > 1000, "{open} {closed}");
     })
     .await;
 }

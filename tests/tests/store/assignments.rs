@@ -112,6 +112,7 @@ async fn many_are_read_under_the_locks_of_their_enrollments_and_written_at_once(
         let asked = [ids[2], ids[0], gone];
         let read = assignments::lock_many(&mut tx, &IdSet::new(&enrollments), &asked).await.unwrap();
         assert_eq!(read.iter().map(|row| row.id).collect::<Vec<_>>(), [ids[0].0, ids[2].0]);
+        assignments::hold(&mut tx, &read).await.unwrap();
         let changed: Vec<_> = read
             .into_iter()
             .map(|row| Assignment {
