@@ -50,7 +50,7 @@ use crate::cli::report::Report;
 const POLICY: &str = "pilot";
 /// The devices whose first certificate of that policy is short-lived.
 const SHORT_LIVED: [(&str, &str); 2] = [("iPhone17,2", "26.1"), ("Mac17,5", "26.4")];
-/// How long that one is valid before and after it is issued, seconds: two thirds of its life are over when it is issued.
+/// How long that one is valid before and after it is issued, seconds: it is to be renewed as soon as it is there.
 const LIFE: (i64, i64) = (280, 90);
 
 /// Arguments of `assay pilot`.
@@ -124,9 +124,10 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     let rings_good = rings.run().await.context("the rings of a rollout")?;
     waker.abort();
     let certificates_good = board.finish(&verdicts, services.apns.accepted());
-    println!("{} certificates were renewed before their end.", renewed.len());
+    let renewals = judge::renewals(&operator, POLICY).await?;
+    println!("{renewals} certificates were renewed before their end.");
     let report_good = report(&server, &token, args.html.as_deref()).await.context("the report")?;
-    let good = identities_good && certificates_good && rings_good && report_good;
+    let good = identities_good && certificates_good && renewals == renewed.len() && rings_good && report_good;
 
     if args.keep {
         keep(&config, &server, &token, folder.path()).await?;

@@ -83,11 +83,7 @@ impl Seen {
             let der = identity.identity.certificate.to_der()?;
             let sha256 = mdm_core::ids::Fingerprint::of(&der).to_string();
             let directory = identity.acme.directory_url.clone();
-            let new = Held { acme: identity.acme.clone(), sha256, attested: identity.attested };
-            if self.held.get(&directory) != Some(&new) {
-                *self.came.entry(directory.clone()).or_default() += 1;
-            }
-            held.insert(directory, new);
+            held.insert(directory, Held { acme: identity.acme.clone(), sha256, attested: identity.attested });
         }
         self.held = held;
         Ok(())
@@ -298,6 +294,9 @@ fn note(answered: &Answered, seen: &mut Seen, line: usize, board: &Board) {
         ("DeviceInformation", Status::Acknowledged) => board.reached(line, Stage::Asked),
         ("InstallProfile", Status::Acknowledged) => {
             board.reached(line, Stage::Sent);
+            for acme in &answered.acme {
+                *seen.came.entry(acme.directory_url.clone()).or_default() += 1;
+            }
         }
         _ => {}
     }

@@ -61,7 +61,7 @@ pub(super) async fn watch(watched: &Watched<'_>, board: &Board, patience: Durati
                 certificates.iter().filter(|c| Some(text(c, "/enrollment_id")) == *enrollment).collect();
             let story = Story { enrollment: enrollment.as_deref(), assignment, certificates: &of_line };
             let mut verdict = judge(line, &seen, directory, &story);
-            if came > must_come {
+            if came != must_come {
                 verdict.wrong.push(format!("{came} certificates came, {must_come} must"));
             }
             verdicts.push(verdict);
@@ -75,6 +75,12 @@ pub(super) async fn watch(watched: &Watched<'_>, board: &Board, patience: Durati
 
 pub(super) fn text(value: &Value, pointer: &str) -> String {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+/// How many certificates of a policy the server has seen replaced by newer ones before their end.
+pub(super) async fn renewals(operator: &Operator, policy: &str) -> Result<usize> {
+    let certificates = operator.certificates(policy).await?;
+    Ok(certificates.iter().filter(|certificate| text(certificate, "/state") == "replaced").count())
 }
 
 /// The id of each line's enrollment in the REST API, found by what the device calls itself.

@@ -76,7 +76,7 @@ impl Rings<'_> {
         let paused = self.until("the rollout to pause by itself", "paused").await?;
         let why = text(&paused, "/why");
         self.board.say(&format!("the rollout has paused by itself: {why}"));
-        self.held_back(&mut wrong).await?;
+        self.held_back(&mut wrong)?;
 
         self.services.factory.set_down(false);
         let because = json!({ "why": "the certificate authority answers again" });
@@ -115,8 +115,8 @@ impl Rings<'_> {
             self.operator.put(&path, &json!({ "serial_numbers": serials })).await?;
             self.wait("a label to follow from its rule", async || {
                 let rule = self.operator.get(&path).await?;
-                let on = rule.get("enrollments").and_then(Value::as_u64).unwrap_or_default();
-                Ok((on as usize == serials.len()).then_some(()))
+                let on = rule.get("enrollments").and_then(Value::as_u64).and_then(|on| usize::try_from(on).ok());
+                Ok((on == Some(serials.len())).then_some(()))
             })
             .await?;
         }
@@ -129,7 +129,7 @@ impl Rings<'_> {
     }
 
     /// While the rollout is paused, only the first ring has tried, and nobody has a certificate.
-    async fn held_back(&self, wrong: &mut Vec<String>) -> Result<()> {
+    fn held_back(&self, wrong: &mut Vec<String>) -> Result<()> {
         let directory = self.services.factory.directory_url();
         for member in MEMBERS {
             let seen = self.fleet.seen(self.line(member)?.0);

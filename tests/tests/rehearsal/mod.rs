@@ -4,7 +4,7 @@ use assay::app::{App, Running};
 use assay::pilot::{self, Operator};
 use mdm_tests::Backend;
 use mdm_tests::db::Place;
-use serde_json::{Value, json};
+use serde_json::json;
 use simulator::apns::ApnsStandIn;
 use simulator::authority::Authority;
 use simulator::http::Trust;
@@ -46,15 +46,6 @@ impl Rehearsal {
     /// A link for `uses` devices, each of which gets `label`.
     pub async fn link(&self, uses: usize, label: &str) -> String {
         self.operator.link(&json!({ "max_uses": uses, "label": label })).await.unwrap()
-    }
-
-    /// The commands that the API lists with a target in this state.
-    pub async fn commands(&self, state: &str) -> Vec<String> {
-        let listed = self.operator.all(&format!("/api/v1/commands?state={state}")).await.unwrap();
-        let mut uuids: Vec<String> =
-            listed.iter().filter_map(|c| c.get("command_uuid").and_then(Value::as_str).map(str::to_owned)).collect();
-        uuids.sort();
-        uuids
     }
 
     /// Stops the server and throws its database away.
