@@ -90,7 +90,10 @@ async fn a_rollout_belongs_to_a_revision_and_is_moved_by_one_at_a_time() {
         assert!(rollouts::insert(&mut tx, &second).await.unwrap());
         assert_eq!(rollouts::supersede(&mut tx, policy, revision, at(30)).await.unwrap(), 1);
         assert_eq!(rollouts::get(&mut tx, policy, 1).await.unwrap().unwrap().state, State::Superseded);
-        assert_eq!(rollouts::currents(&mut tx, &[policy, PolicyId(key(at(0)))]).await.unwrap(), [second.clone()]);
+        assert_eq!(
+            rollouts::currents(&mut tx, &[policy, PolicyId(key(at(0)))]).await.unwrap(),
+            std::slice::from_ref(&second)
+        );
         assert!(rollouts::point_back(&mut tx, policy, 1, at(31)).await.unwrap());
         assert_eq!(policies::get(&mut tx, policy).await.unwrap().unwrap().revision, 1);
         assert_eq!(rollouts::latest(&mut tx, policy).await.unwrap(), Some(second), "the newest is what people look at");
