@@ -187,17 +187,28 @@ async fn rg_03_an_unanswered_command_is_sent_again_with_the_same_uuid_and_bytes(
 #[tokio::test]
 async fn rg_03_a_rendered_command_is_repeated_byte_for_byte() {
     on_both(|store| async move {
-        let id = enrolled(&store, 1).await;
-        enqueue(&store, &New { rendering: Rendering::Acme, ..new("p", "parameters") }, &[id], NOW).await.unwrap();
-        let mut tx = store.begin().await.unwrap();
-        let picked = commands::next(&mut tx, &ctx(), id, Status::Idle, NOW).await.unwrap().unwrap();
-        assert!(matches!(picked.content, Content::Render { parameters: ref p, .. } if p == b"parameters"));
-        commands::rendered(&mut tx, &ctx(), &picked, b"signed profile", NOW).await.unwrap();
-        tx.commit().await.unwrap();
-        let mut tx = store.begin().await.unwrap();
-        let again = commands::next(&mut tx, &ctx(), id, Status::Idle, NOW).await.unwrap().unwrap();
-        assert!(matches!(again.content, Content::Ready(ref p) if p == b"signed profile"));
-        tx.rollback().await.unwrap();
+        for (n, rendering) in [(1, Rendering::Facts), (2, Rendering::Acme), (3, Rendering::Enrollment)] {
+            let id = enrolled(&store, n).await;
+            let uuid = format!("p{n}");
+            enqueue(&store, &New { rendering, ..new(&uuid, "parameters") }, &[id], NOW).await.unwrap();
+            let mut tx = store.begin().await.unwrap();
+            let picked = commands::next(&mut tx, &ctx(), id, Status::Idle, NOW).await.unwrap().unwrap();
+            assert!(
+                matches!(picked.content, Content::Render { ref parameters, before: None, .. } if parameters == b"parameters")
+            );
+            commands::rendered(&mut tx, &ctx(), &picked, b"as sent", NOW).await.unwrap();
+            tx.commit().await.unwrap();
+            let mut tx = store.begin().await.unwrap();
+            let again = commands::next(&mut tx, &ctx(), id, Status::Idle, NOW).await.unwrap().unwrap();
+            match again.content {
+                Content::Ready(bytes) => assert!(rendering == Rendering::Facts && bytes == b"as sent"),
+                // A permission for a certificate ends: whoever renders it says whether these bytes are still good.
+                Content::Render { before, .. } => {
+                    assert!(rendering != Rendering::Facts && before.as_deref() == Some(b"as sent".as_slice()));
+                }
+            }
+            tx.rollback().await.unwrap();
+        }
     })
     .await;
 }

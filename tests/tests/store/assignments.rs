@@ -137,6 +137,36 @@ async fn many_are_read_under_the_locks_of_their_enrollments_and_written_at_once(
 }
 
 #[tokio::test]
+async fn who_makes_an_assignment_due_while_it_is_decided_comes_after_the_decision() {
+    twice(|store| async move {
+        let mut tx = store.begin().await.unwrap();
+        let (policy, enrollment) = (policy(&mut tx).await, enrolled(&mut tx).await);
+        let id = assigned(&mut tx, policy, enrollment).await;
+        tx.commit().await.unwrap();
+
+        let mut tx = store.begin().await.unwrap();
+        let read = assignments::lock_many(&mut tx, &IdSet::new(&[enrollment]), &[id]).await.unwrap();
+        assignments::hold(&mut tx, &read).await.unwrap();
+        let other = store.clone();
+        let mut revision = tokio::spawn(async move {
+            let mut tx = other.begin().await.unwrap();
+            assignments::due_policy(&mut tx, policy, at(50)).await.unwrap();
+            tx.commit().await.unwrap();
+        });
+        let early = tokio::time::timeout(std::time::Duration::from_millis(100), &mut revision).await;
+        assert!(early.is_err(), "it waits");
+        let decided: Vec<_> = read.into_iter().map(|a| Assignment { due_at: None, ..a }).collect();
+        assignments::save_many(&mut tx, &decided, at(40)).await.unwrap();
+        tx.commit().await.unwrap();
+        revision.await.unwrap();
+        let mut tx = store.read().await.unwrap();
+        let now = assignments::get(&mut tx, id).await.unwrap().unwrap();
+        assert_eq!(now.due_at, Some(at(50).0), "the change is looked at, and not lost");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_leased_assignment_is_given_to_nobody_else() {
     twice(|store| async move {
         let mut tx = store.begin().await.unwrap();
