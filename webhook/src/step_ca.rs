@@ -11,6 +11,9 @@ use serde::Deserialize;
 use crate::error::{Error, Result};
 use crate::request::{About, Request, Wish, key};
 
+/// `commonName` (RFC 5280).
+const COMMON_NAME: &str = "2.5.4.3";
+
 // Whatever else step-ca tells is left alone: its later versions add fields.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -40,6 +43,26 @@ struct Described {
 #[serde(rename_all = "camelCase")]
 struct Subject {
     common_name: Option<String>,
+    #[serde(default)]
+    extra_names: Vec<ExtraName>,
+}
+
+// A template may give every attribute here, as ours does: then `commonName` is left out.
+#[derive(Deserialize)]
+struct ExtraName {
+    r#type: String,
+    value: serde_json::Value,
+}
+
+impl Subject {
+    fn common_name(self) -> Option<String> {
+        let mut extra = self.extra_names.into_iter().filter(|name| name.r#type == COMMON_NAME);
+        // Where it is there, step-ca leaves `commonName` out of the certificate.
+        match extra.next() {
+            Some(name) => name.value.as_str().map(str::to_owned),
+            None => self.common_name,
+        }
+    }
 }
 
 /// Reads the body of a call to a webhook of this kind.
@@ -59,7 +82,7 @@ pub(crate) fn read(body: &[u8], kind: WebhookKind) -> Result<Request> {
         about: About::May(Wish {
             key,
             spki,
-            common_name: described.subject.and_then(|subject| subject.common_name),
+            common_name: described.subject.and_then(Subject::common_name),
             validity: described.not_before.zip(described.not_after),
             attestation: None,
         }),
@@ -80,13 +103,42 @@ mod tests {
         base64::engine::general_purpose::STANDARD.encode(key.public_spki_der().unwrap())
     }
 
+    /// As step-ca 0.30.2 sends it; the long values are shortened.
     fn enriching() -> Value {
         json!({
             "timestamp": "2027-01-15T09:00:00.123456789+01:00",
             "attestationData": {"permanentIdentifier": "C02"},
             "x509CertificateRequest": {
-                "version": 0, "subject": {"commonName": "C02", "organization": "Example"}, "rawSubject": "MAA=", "dnsNames": null,
-                "sans": null, "extensions": [], "publicKey": spki(), "publicKeyAlgorithm": "ECDSA", "raw": "MAA=",
+                "version": 0,
+                "subject": {"commonName": "C02", "organization": ["Example"], "organizationalUnit": ["Devices"]},
+                "rawSubject": "MAA=",
+                "dnsNames": ["c02.devices.example.com"], "emailAddresses": ["C02@example.com"], "ipAddresses": [],
+                "uris": ["https://example.com/C02"], "sans": null,
+                "extensions": [{"id": "2.5.29.17", "critical": false, "value": "MAA="}],
+                "keyUsage": null, "extKeyUsage": [], "unknownExtKeyUsage": null, "basicConstraints": null,
+                "signatureAlgorithm": "", "publicKey": spki(), "publicKeyAlgorithm": "ECDSA", "raw": "MAA=",
+            },
+        })
+    }
+
+    /// Likewise, with the template of the documentation.
+    fn authorizing() -> Value {
+        json!({
+            "timestamp": "2027-01-15T09:00:00.16789303Z",
+            "attestationData": {"permanentIdentifier": "C02"},
+            "x509Certificate": {
+                "version": 0,
+                "subject": {"extraNames": [{"type": "2.5.4.10", "value": "Example"}, {"type": "2.5.4.3", "value": "C02"}]},
+                "rawSubject": null, "issuer": {}, "serialNumber": null,
+                "dnsNames": null, "emailAddresses": null, "ipAddresses": null, "uris": null,
+                "sans": [{"type": "permanentIdentifier", "value": "C02"}],
+                "extensions": [{"id": "2.5.29.17", "critical": false, "value": "MAA="}],
+                "keyUsage": ["digitalSignature"], "extKeyUsage": ["clientAuth"], "unknownExtKeyUsage": null,
+                "subjectKeyId": null, "authorityKeyId": null, "ocspServer": null, "issuingCertificateURL": null,
+                "crlDistributionPoints": null, "policyIdentifiers": null, "basicConstraints": null,
+                "nameConstraints": null, "signatureAlgorithm": "",
+                "publicKey": spki(), "publicKeyAlgorithm": "ECDSA",
+                "notBefore": "2027-01-15T08:00:00Z", "notAfter": "2027-01-16T08:00:00Z", "raw": null,
             },
         })
     }
@@ -104,18 +156,26 @@ mod tests {
         assert_eq!(wish.key.words(), "ECSECPrimeRandom 256");
         assert_eq!(wish.common_name.as_deref(), Some("C02"));
 
-        let mut authorizing = enriching();
-        let mut certificate = authorizing["x509CertificateRequest"].take();
-        certificate["notBefore"] = "2027-01-15T08:00:00Z".into();
-        certificate["notAfter"] = "2027-01-16T08:00:00Z".into();
-        certificate["raw"] = Value::Null;
-        certificate["subject"] = json!({});
-        authorizing["x509Certificate"] = certificate;
-        let About::May(wish) = read_value(&authorizing, WebhookKind::Authorizing).unwrap().about else {
+        let About::May(wish) = read_value(&authorizing(), WebhookKind::Authorizing).unwrap().about else {
             panic!("a wish")
         };
         assert_eq!(wish.validity.map(|(from, to)| to.since(from).as_secs()), Some(86_400));
-        assert_eq!(wish.common_name, None);
+        assert_eq!(wish.common_name.as_deref(), Some("C02"));
+    }
+
+    #[test]
+    fn the_common_name_is_the_one_that_the_certificate_would_have() {
+        let name = |subject: Value| {
+            let mut body = authorizing();
+            body["x509Certificate"]["subject"] = subject;
+            let About::May(wish) = read_value(&body, WebhookKind::Authorizing).unwrap().about else { panic!("a wish") };
+            wish.common_name
+        };
+        let extra = json!([{"type": "2.5.4.10", "value": "Example"}, {"type": "2.5.4.3", "value": "b"}]);
+        assert_eq!(name(json!({})), None);
+        assert_eq!(name(json!({"commonName": "a"})).as_deref(), Some("a"));
+        assert_eq!(name(json!({"commonName": "a", "extraNames": extra})).as_deref(), Some("b"));
+        assert_eq!(name(json!({"extraNames": [{"type": "2.5.4.3", "value": {"other": 1}}]})), None);
     }
 
     #[test]

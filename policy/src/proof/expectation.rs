@@ -45,6 +45,18 @@ pub struct Name {
     pub value: Expected,
 }
 
+impl Name {
+    /// Whether this is the name of this kind and value. Names of the DNS are the same in either case (RFC 5280 section 7.2), and
+    /// authorities change it: step-ca writes them in small letters. All others must be equal octet for octet.
+    fn is(&self, kind: &str, value: &str) -> bool {
+        self.kind == kind
+            && match &self.value {
+                Expected::Text(expected) if kind == DNS_NAME => expected.eq_ignore_ascii_case(value),
+                expected => expected.is(value),
+            }
+    }
+}
+
 /// What was delivered, as far as the certificate and the authority's webhook must agree with it. JSON in `attempt.expectation`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Expectation {
@@ -144,9 +156,7 @@ impl Expectation {
         if permanent {
             return Ok(if self.names_device { Agreement::Names } else { Agreement::OneTime });
         }
-        let has = |there: &[(&str, &str)], name: &Name| {
-            there.iter().any(|(kind, value)| *kind == name.kind && name.value.is(value))
-        };
+        let has = |there: &[(&str, &str)], name: &Name| there.iter().any(|(kind, value)| name.is(kind, value));
         let all = |wanted: &[Name], there: &[(&str, &str)]| !wanted.is_empty() && wanted.iter().all(|n| has(there, n));
         let common: Vec<Name> = self.subject.iter().filter(|n| n.kind == COMMON_NAME).cloned().collect();
         if all(&self.names, &alternatives) || all(&common, &subject) || all(&self.subject, &subject) {
@@ -167,17 +177,18 @@ pub enum Agreement {
 }
 
 const COMMON_NAME: &str = "2.5.4.3";
+const DNS_NAME: &str = "dNSName";
 const PERMANENT_IDENTIFIER: &str = "permanentIdentifier";
 
 /// The certificate has names of this kind, and none of them is the one.
 fn contradicts(name: &Name, there: &[(&str, &str)]) -> bool {
     let mut of_kind = there.iter().filter(|(kind, _)| *kind == name.kind).peekable();
-    of_kind.peek().is_some() && !of_kind.any(|(_, value)| name.value.is(value))
+    of_kind.peek().is_some() && !of_kind.any(|(kind, value)| name.is(kind, value))
 }
 
 fn kind_and_value(name: &AltName) -> (&str, &str) {
     match name {
-        AltName::Dns(value) => ("dNSName", value),
+        AltName::Dns(value) => (DNS_NAME, value),
         AltName::Email(value) => ("rfc822Name", value),
         AltName::Uri(value) => ("uniformResourceIdentifier", value),
         AltName::UserPrincipal(value) => ("ntPrincipalName", value),

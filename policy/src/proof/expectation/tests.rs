@@ -78,6 +78,19 @@ fn th_44_a_name_that_differs_in_one_letter_or_its_case_is_another_name() {
 }
 
 #[test]
+fn a_dns_name_is_the_same_in_small_letters() {
+    let ca = authority();
+    let names = SubjectAltName { dns_name: Some("C02XX.Example.com".into()), ..SubjectAltName::default() };
+    let expectation = Expectation::of(&payload(SECRET, &[("CN", "C02XX")], names), Some("C02XX"), None, None);
+    let agree = |name: &str| expectation.names_agree(&Issue::default().dns(name).by(&ca));
+    assert_eq!(agree("c02xx.example.com"), Ok(Agreement::Names));
+    assert_eq!(agree("C02XX.Example.com"), Ok(Agreement::Names));
+    for other in ["c02xy.example.com", "c02xx.example.com.", "xc02xx.example.com"] {
+        assert!(agree(other).unwrap_err().starts_with("its dNSName is"), "{other}");
+    }
+}
+
+#[test]
 fn a_permanent_identifier_is_enough_and_tells_a_one_time_value() {
     let ca = authority();
     let issue = |value: &str| Issue::default().san(permanent_identifier(value)).by(&ca);
