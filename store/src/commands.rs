@@ -95,7 +95,7 @@ pub async fn lock_candidates(tx: &mut Tx, ids: &IdSet, uuid: &CommandUuid) -> Re
         "SELECT e.id, e.state, EXISTS (SELECT 1 FROM command_target t WHERE t.enrollment_id = e.id AND t.command_uuid = $2) \
          AS present FROM enrollment e WHERE e.id IN (",
         ") ORDER BY e.id",
-        ") ORDER BY e.id FOR UPDATE OF e"
+        ") ORDER BY e.id FOR NO KEY UPDATE OF e"
     );
     Ok(run!(tx, c => sqlx::query_as(sql).bind(ids.as_json()).bind(uuid.as_str()).fetch_all(c).await)?)
 }

@@ -263,10 +263,22 @@ fn user_columns(key: &UserKey) -> (Option<&str>, Option<&str>) {
 }
 
 /// Takes the lock under which everything about one enrollment happens in turn. On SQLite the write transaction is that lock.
+///
+/// It keeps nobody from writing rows that refer to the enrollment: those checks would wait here, and deadlock with it.
 pub async fn lock(tx: &mut Tx, id: EnrollmentId) -> Result<()> {
-    const LOCK: &str = "SELECT 1 FROM enrollment WHERE id = $1 FOR UPDATE";
+    const LOCK: &str = "SELECT 1 FROM enrollment WHERE id = $1 FOR NO KEY UPDATE";
     if tx.dialect() == Dialect::Postgres {
         run!(tx, c => sqlx::query(LOCK).bind(id.0).execute(c).await.map(|_| ()))?;
+    }
+    Ok(())
+}
+
+/// [`lock`] for many, in the order of their keys so that two of them cannot deadlock.
+pub async fn lock_many(tx: &mut Tx, ids: &IdSet) -> Result<()> {
+    const LOCK: &str = "SELECT 1 FROM enrollment WHERE id IN (
+        SELECT value::uuid FROM jsonb_array_elements_text($1::text::jsonb)) ORDER BY id FOR NO KEY UPDATE";
+    if tx.dialect() == Dialect::Postgres {
+        run!(tx, c => sqlx::query(LOCK).bind(ids.as_json()).execute(c).await.map(drop))?;
     }
     Ok(())
 }
@@ -279,11 +291,7 @@ pub async fn get(tx: &mut Tx, id: EnrollmentId) -> Result<Option<Enrollment>> {
 
 /// The enrollments with these keys, in the order of the keys.
 pub async fn many(tx: &mut Tx, ids: &IdSet) -> Result<Vec<Enrollment>> {
-    let sql = over_ids!(
-        tx,
-        concat!("SELECT ", columns!(), " FROM enrollment e WHERE e.id IN ("),
-        ") ORDER BY e.id"
-    );
+    let sql = over_ids!(tx, concat!("SELECT ", columns!(), " FROM enrollment e WHERE e.id IN ("), ") ORDER BY e.id");
     let rows: Vec<Row> = run!(tx, c => sqlx::query_as(sql).bind(ids.as_json()).fetch_all(c).await)?;
     rows.into_iter().map(Enrollment::try_from).collect()
 }

@@ -17,8 +17,17 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    /// What a claiming `SELECT` ends with so that two claimers neither share a row nor deadlock.
+    /// What a claiming `SELECT` ends with so that two claimers neither share a row nor deadlock. Rows that refer to a claimed one
+    /// are written meanwhile, and one that is being referred to is not passed over: its key stays.
     pub fn skip_locked(self) -> &'static str {
+        match self {
+            Self::Sqlite => "",
+            Self::Postgres => " FOR NO KEY UPDATE SKIP LOCKED",
+        }
+    }
+
+    /// [`Self::skip_locked`] for rows that are deleted: one that is being referred to is passed over.
+    pub fn skip_locked_to_delete(self) -> &'static str {
         match self {
             Self::Sqlite => "",
             Self::Postgres => " FOR UPDATE SKIP LOCKED",

@@ -13,7 +13,7 @@ pub async fn prune_certificates(tx: &mut Tx, before: Timestamp, limit: i64) -> R
                 AND NOT EXISTS (SELECT 1 FROM assignment a WHERE a.policy_id = c.policy_id
                                    AND a.enrollment_id = c.enrollment_id AND a.certificate_sha256 = c.sha256)
               LIMIT $2{})",
-        tx.dialect().skip_locked()
+        tx.dialect().skip_locked_to_delete()
     );
     let sql = sqlx::AssertSqlSafe(sql);
     Ok(run!(tx, c => sqlx::query(sql).bind(before.0).bind(limit).execute(c).await.map(|done| done.rows_affected()))?)
@@ -28,7 +28,7 @@ pub async fn prune_attempts(tx: &mut Tx, before: Timestamp, limit: i64) -> Resul
                 AND NOT EXISTS (SELECT 1 FROM acme_certificate c WHERE c.attempt_id = t.id)
                 AND NOT EXISTS (SELECT 1 FROM assignment a WHERE a.id = t.assignment_id AND a.attempt_id = t.id)
               LIMIT $2{})",
-        tx.dialect().skip_locked()
+        tx.dialect().skip_locked_to_delete()
     );
     let sql = sqlx::AssertSqlSafe(sql);
     Ok(run!(tx, c => sqlx::query(sql).bind(before.0).bind(limit).execute(c).await.map(|done| done.rows_affected()))?)

@@ -1,6 +1,6 @@
 use mdm_core::enrollment::{DeviceKey, EnrollmentKind, EnrollmentState, UnenrolledWhy, UserKey};
 use mdm_core::ids::EnrollmentId;
-use store::Error;
+use store::{Error, IdSet};
 use store::enrollments::{self, Claims, NewDevice, Tokens};
 
 use super::{at, authenticated, certificate, enrolled, key, tokens, twice, udid, word};
@@ -23,6 +23,7 @@ async fn a_device_comes_and_goes_and_comes_back() {
         };
         enrollments::authenticated(&mut tx, id, false, &claims, at(1)).await.unwrap();
         enrollments::lock(&mut tx, id).await.unwrap();
+        enrollments::lock_many(&mut tx, &IdSet::new(&[id])).await.unwrap();
         let row = enrollments::get(&mut tx, id).await.unwrap().unwrap();
         assert_eq!(row.state, EnrollmentState::Authenticated { at: at(1) });
         assert_eq!((row.generation, row.serial_number.as_deref()), (1, Some(serial.as_str())));

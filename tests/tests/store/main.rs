@@ -23,6 +23,7 @@ mod label_rules;
 mod labels;
 mod links;
 mod listing;
+mod locks;
 mod network_users;
 mod policies;
 mod push;
