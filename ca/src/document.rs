@@ -120,6 +120,12 @@ impl Document {
             }
         }
         if found > MAX_ISSUERS {
+            // All of the text is stored, and shown to whoever may read authorities.
+            let blocks = |begin: &str| pem.matches(begin).count();
+            if blocks("-----BEGIN ") != blocks("-----BEGIN CERTIFICATE-----") || pem.contains("PRIVATE KEY") {
+                wrong("issuers", "PEM certificates and nothing else: a private key does not belong here");
+                continue;
+            }
             wrong("issuers", "at most 16 certificates");
         }
         errors
@@ -192,3 +198,25 @@ mod tests {
         assert_eq!(serde_json::from_str::<Document>(&text).unwrap(), document);
     }
 }
+    #[test]
+    fn th_64_a_private_key_beside_an_issuer_is_refused() {
+        let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+        for pasted in [format!("{}{key}", pem(true)), format!("{key}{}", pem(true))] {
+            let wrong = document(json!({ "issuers": [pasted] })).check();
+            let told: Vec<_> = wrong.iter().map(|e| (e.field.as_str(), e.expected.as_str())).collect();
+            assert_eq!(told, [("issuers", "PEM certificates and nothing else: a private key does not belong here")]);
+        }
+        let other = format!("{}-----BEGIN X509 CRL-----\nAA==\n-----END X509 CRL-----\n", pem(true));
+        assert_eq!(fields(json!({ "issuers": [other] })), ["issuers"]);
+        // The lines that programs write before a certificate do no harm.
+        assert_eq!(fields(json!({ "issuers": [format!("subject=CN = x\n{}", pem(true))] })), Vec::<String>::new());
+    }
+
+    #[test]
+    fn th_39_only_who_compares_the_identifier_verifies_the_attestation() {
+        let generic =
+            |identifier: &str| json!({"kind": "generic", "verifies_attestation": true, "identifier": identifier});
+        assert_eq!(fields(generic("any")), ["verifies_attestation"]);
+        assert_eq!(fields(generic("attested")), Vec::<String>::new());
+    }
+

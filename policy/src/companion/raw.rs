@@ -17,11 +17,24 @@ const DEEPEST: usize = 16;
 
 /// What a payload type must be.
 pub(super) const PAYLOAD_TYPE_RULE: &str = "a reverse DNS name such as com.apple.dnsSettings.managed, and none of the payloads that Assay \
-     makes itself or that hold private keys: com.apple.mdm, com.apple.security.acme, .scep and .pkcs12";
+     makes itself or that hold secrets: com.apple.mdm, com.apple.security.acme, .scep and .pkcs12, com.apple.profileRemovalPassword";
+
+/// How the names of keys end that hold secrets, in small letters and digits alone.
+const SECRETS: [&str; 5] = ["password", "passphrase", "secret", "privatekey", "presharedkey"];
+/// What stands at the head of a private key as PEM.
+const PRIVATE_KEY: &str = "PRIVATE KEY";
+const NO_SECRET: &str = "left out: nothing in a policy is secret, since whoever may read policies reads all of it; send a profile with a \
+     password or a key by the command InstallProfile";
 
 /// A payload type that a raw companion may have. What enrolls the device or holds secrets in clear is not for a policy.
 pub(super) fn is_payload_type(text: &str) -> bool {
-    let refused = ["com.apple.mdm", "com.apple.security.acme", "com.apple.security.scep", "com.apple.security.pkcs12"];
+    let refused = [
+        "com.apple.mdm",
+        "com.apple.security.acme",
+        "com.apple.security.scep",
+        "com.apple.security.pkcs12",
+        "com.apple.profileRemovalPassword",
+    ];
     let plain = text.len() <= 255 && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
     plain && text.contains('.') && !text.starts_with('.') && !refused.iter().any(|r| text.eq_ignore_ascii_case(r))
 }
@@ -70,9 +83,18 @@ fn dictionary(keys: &Map<String, Json>, at: &str, depth: usize, names: &mut Vec<
         if key.is_empty() || key.len() > 255 || key.chars().any(char::is_control) {
             return wrong(&at, "a key of 1 to 255 bytes without control characters");
         }
+        if is_secret(key, value) {
+            return wrong(&at, NO_SECRET);
+        }
         out.push((key.clone(), node(value, &at, depth, names)?));
     }
     Ok(Node::Dictionary(out))
+}
+
+/// Whether a key holds a secret by its name. What is true or false is a switch (`OneTimeUserPassword`), whatever its name.
+fn is_secret(key: &str, value: &Json) -> bool {
+    let plain: String = key.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
+    !value.is_boolean() && SECRETS.iter().any(|end| plain.ends_with(end))
 }
 
 fn node(value: &Json, at: &str, depth: usize, names: &mut Vec<String>) -> Result<Node, Wrong> {
@@ -83,6 +105,7 @@ fn node(value: &Json, at: &str, depth: usize, names: &mut Vec<String>) -> Result
         Json::Null => wrong(at, "a value: property lists know no null"),
         Json::Bool(b) => Ok(Node::Boolean(*b)),
         Json::Number(n) => Ok(Node::Number(n.clone())),
+        Json::String(text) if text.contains(PRIVATE_KEY) => wrong(at, NO_SECRET),
         Json::String(text) => match Template::parse(text) {
             Ok(template) => Ok(Node::Text(template)),
             Err(e) => wrong(at, &e.to_string()),
@@ -97,6 +120,9 @@ fn node(value: &Json, at: &str, depth: usize, names: &mut Vec<String>) -> Result
         Json::Object(keys) => match special(keys) {
             None => dictionary(keys, at, depth + 1, names),
             Some(("$data", Some(text))) => match STANDARD.decode(text) {
+                Ok(bytes) if bytes.windows(PRIVATE_KEY.len()).any(|part| part == PRIVATE_KEY.as_bytes()) => {
+                    wrong(at, NO_SECRET)
+                }
                 Ok(bytes) => Ok(Node::Data(bytes)),
                 Err(_) => wrong(at, "{\"$data\": base64}"),
             },

@@ -199,6 +199,7 @@ fn every_wrong_field_of_a_companion_is_named() {
         ),
         (raw("com.apple.mdm", json!({})), "companions[0].payload_type"),
         (raw("com.apple.security.pkcs12", json!({})), "companions[0].payload_type"),
+        (raw("com.apple.profileRemovalPassword", json!({})), "companions[0].payload_type"),
         (raw("mdm", json!({})), "companions[0].payload_type"),
         (raw("com.example.x", json!({"PayloadUUID": "x"})), "companions[0].keys.PayloadUUID"),
         (raw("com.example.x", json!({"a": {"b": [1, null]}})), "companions[0].keys.a.b[1]"),
@@ -222,6 +223,31 @@ fn every_wrong_field_of_a_companion_is_named() {
         {"type": "wifi", "name": "office", "ssid": "Example", "trusted_certificates": ["root"]},
     ]);
     assert_eq!(wrong(elsewhere), ["companions[1].trusted_certificates"], "macs would have a dangling reference");
+}
+
+#[test]
+fn th_64_a_secret_among_raw_keys_is_refused_at_any_depth() {
+    let raw = |keys: Json| json!([{"type": "raw", "name": "x", "payload_type": "com.example.x", "keys": keys}]);
+    for (keys, at) in [
+        (json!({"Password": "hunter2"}), "Password"),
+        (json!({"VPN": {"SharedSecret": {"$data": "AQI="}}}), "VPN.SharedSecret"),
+        (json!({"a": [{"RemovalPassword": "x"}]}), "a[0].RemovalPassword"),
+        (json!({"PayloadCertificatePassword": "x"}), "PayloadCertificatePassword"),
+        (json!({"ProxyPassword": "{serial}"}), "ProxyPassword"),
+        (json!({"IncomingPassword": "x"}), "IncomingPassword"),
+        (json!({"VendorConfig": {"psk_passphrase": "x"}}), "VendorConfig.psk_passphrase"),
+        (json!({"clientSecret": ["x"]}), "clientSecret"),
+        (json!({"PrivateKey": "x"}), "PrivateKey"),
+        (json!({"note": "-----BEGIN RSA PRIVATE KEY-----"}), "note"),
+    ] {
+        let invalid = AcmePolicy::from_value(with(raw(keys))).unwrap_err();
+        assert_eq!(invalid.0[0].field, format!("companions[0].keys.{at}"));
+        assert!(invalid.0[0].expected.contains("nothing in a policy is secret"), "{invalid}");
+        assert!(!invalid.to_string().contains("hunter2"));
+    }
+    // What only speaks of passwords is a switch.
+    let switches = json!({"OneTimeUserPassword": true, "allowPasswordSharing": false, "SharedSecretLength": 8, "PasswordURL": "https://x"});
+    assert_eq!(wrong(raw(switches)), Vec::<String>::new());
 }
 
 fn any_keys() -> impl Strategy<Value = Json> {
