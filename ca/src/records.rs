@@ -29,6 +29,7 @@ pub async fn put(tx: &mut Tx, random: &Random, document: &Document, actor: &str,
         return Err(Error::Invalid(wrong));
     }
     let body = serde_json::to_string(document).map_err(|_| store::Error::Corrupt("certificate_authority.body"))?;
+    authorities::lock(tx, &document.name).await?;
     let (put, kind, summary) = match authorities::by_name(tx, &document.name).await? {
         Some(old) if old.body == body => return Ok(Put::Same),
         Some(old) => {
@@ -47,6 +48,7 @@ pub async fn put(tx: &mut Tx, random: &Random, document: &Document, actor: &str,
 
 /// Deletes an authority and revokes its webhooks. That no policy names it is the caller's to see to.
 pub async fn delete(tx: &mut Tx, name: &str, actor: &str, now: Timestamp) -> Result<()> {
+    authorities::lock(tx, name).await?;
     let row = authorities::by_name(tx, name).await?.ok_or_else(|| Error::NoAuthority(name.to_owned()))?;
     authorities::delete(tx, row.id(), now).await?;
     record(tx, "authority.deleted", "Certificate authority deleted", name, actor, now).await

@@ -29,14 +29,29 @@ pub struct ScopeChange {
     pub leaving: u64,
 }
 
+/// From here on nobody else writes this policy, or the authority that it names, until the transaction ends: what is read afterwards
+/// is what will be written over. The authority is always the first, so that two writers never wait for each other.
+pub async fn lock(tx: &mut Tx, policy: &AcmePolicy) -> Result<()> {
+    if let Some(authority) = &policy.document().certificate_authority {
+        store::authorities::lock(tx, authority).await?;
+    }
+    policies::lock_name(tx, policy.name().as_str()).await?;
+    Ok(())
+}
+
 /// Makes a policy. Nobody has it before [`set_scope`].
 pub async fn create(tx: &mut Tx, ctx: &Context, policy: &AcmePolicy, actor: &str, now: Timestamp) -> Result<PolicyId> {
+    lock(tx, policy).await?;
     refuse_taken(tx, policy, None).await?;
     crate::authority::check(tx, policy).await?;
     crate::lint::check(tx, ctx, policy).await?;
     let id = PolicyId(ctx.commands.random.uuid_v7(now));
     let body = body(policy)?;
-    policies::insert(tx, id, &new_revision(ctx, policy, &body, actor), now).await?;
+    match policies::insert(tx, id, &new_revision(ctx, policy, &body, actor), now).await {
+        // Another writer was first, and is through by now.
+        Err(store::Error::Duplicate(_)) => return Err(Error::NameTaken(policy.name().to_string())),
+        written => written?,
+    }
     record(tx, "policy.created", "ACME policy created", policy.name().as_str(), id, actor, now).await?;
     Ok(id)
 }
@@ -51,6 +66,8 @@ pub async fn revise(
     actor: &str,
     now: Timestamp,
 ) -> Result<i64> {
+    lock(tx, policy).await?;
+    policies::lock(tx, id).await?;
     let old = live(tx, id).await?;
     refuse_taken(tx, policy, Some(id)).await?;
     crate::authority::check(tx, policy).await?;
@@ -73,6 +90,7 @@ pub async fn revise(
 
 /// Deletes a policy; its profile is taken off every device.
 pub async fn delete(tx: &mut Tx, id: PolicyId, actor: &str, now: Timestamp) -> Result<()> {
+    policies::lock(tx, id).await?;
     let old = live(tx, id).await?;
     policies::delete(tx, id, now).await?;
     assignments::due_policy(tx, id, now).await?;
@@ -82,6 +100,7 @@ pub async fn delete(tx: &mut Tx, id: PolicyId, actor: &str, now: Timestamp) -> R
 
 /// Replaces the scope of a policy: writes its lines, and says that the reconcile loop is to follow them.
 pub async fn set_scope(tx: &mut Tx, id: PolicyId, scope: &Scope, actor: &str, now: Timestamp) -> Result<ScopeChange> {
+    policies::lock(tx, id).await?;
     let row = live(tx, id).await?;
     let policy = AcmePolicy::from_json(&row.body).map_err(|_| corrupt("acme_policy_revision.body"))?;
     scope.refuse_wrong(tx).await?;

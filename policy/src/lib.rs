@@ -53,7 +53,7 @@ pub use authority::{
     users as authority_users,
 };
 pub use acme::{AcmePolicy, FieldError, InvalidPolicy, PolicyDocument};
-pub use assign::{ScopeChange, create, delete, enrolled, labels_changed, revise, scope, set_scope, unenrolled};
+pub use assign::{ScopeChange, create, delete, enrolled, labels_changed, lock, revise, scope, set_scope, unenrolled};
 pub use bundle::Bundle;
 pub use decision::Decision;
 pub use diff::{Difference, differences};

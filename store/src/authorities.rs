@@ -5,7 +5,7 @@ use mdm_core::ids::{AttemptId, AuthorityId, EnrollmentId};
 use mdm_core::time::Timestamp;
 use uuid::Uuid;
 
-use crate::{Result, Tx};
+use crate::{Dialect, Result, Tx};
 
 /// A certificate authority.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,6 +127,16 @@ pub async fn revise(tx: &mut Tx, id: AuthorityId, body: &str, now: Timestamp) ->
           WHERE id = $1 AND deleted_at IS NULL")
         .bind(id.0).bind(body).bind(now.0).execute(c).await.map(|done| done.rows_affected()))?;
     Ok(rows > 0)
+}
+
+/// Takes the lock of the authority of this name, where there is one: whoever writes it, or a policy that names it, does so one after
+/// the other. What was read before is to be read again. On SQLite the write transaction is that lock.
+pub async fn lock(tx: &mut Tx, name: &str) -> Result<()> {
+    const LOCK: &str = "SELECT 1 FROM certificate_authority WHERE name = $1 AND deleted_at IS NULL FOR NO KEY UPDATE";
+    if tx.dialect() == Dialect::Postgres {
+        run!(tx, c => sqlx::query(LOCK).bind(name).execute(c).await.map(drop))?;
+    }
+    Ok(())
 }
 
 /// The authority with this key, deleted or not.

@@ -5,7 +5,7 @@ use mdm_core::time::Timestamp;
 use uuid::Uuid;
 
 use crate::id_set::{IdSet, over_ids};
-use crate::{Result, Tx};
+use crate::{Dialect, Result, Tx};
 
 /// A policy with its current revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +95,25 @@ pub async fn revise(tx: &mut Tx, id: PolicyId, new: &NewRevision<'_>, now: Times
         insert_revision(tx, id, revision, new, now).await?;
     }
     Ok(revision)
+}
+
+/// Takes the lock of a policy: whoever writes it or its scope does so one after the other. What was read before is to be read again. On
+/// SQLite the write transaction is that lock.
+pub async fn lock(tx: &mut Tx, id: PolicyId) -> Result<()> {
+    const LOCK: &str = "SELECT 1 FROM acme_policy WHERE id = $1 FOR NO KEY UPDATE";
+    if tx.dialect() == Dialect::Postgres {
+        run!(tx, c => sqlx::query(LOCK).bind(id.0).execute(c).await.map(drop))?;
+    }
+    Ok(())
+}
+
+/// [`lock`] of the policy of this name, where there is one.
+pub async fn lock_name(tx: &mut Tx, name: &str) -> Result<()> {
+    const LOCK: &str = "SELECT 1 FROM acme_policy WHERE name = $1 AND deleted_at IS NULL FOR NO KEY UPDATE";
+    if tx.dialect() == Dialect::Postgres {
+        run!(tx, c => sqlx::query(LOCK).bind(name).execute(c).await.map(drop))?;
+    }
+    Ok(())
 }
 
 /// The policy with this key, deleted or not.

@@ -104,3 +104,32 @@ async fn many_policies_are_read_at_once_and_an_older_revision_still_says_what_it
     })
     .await;
 }
+
+#[tokio::test]
+async fn who_writes_a_policy_waits_for_who_writes_it() {
+    twice(|store| async move {
+        let mut tx = store.begin().await.unwrap();
+        let (id, name) = (PolicyId(key(at(0))), word("wifi"));
+        policies::insert(&mut tx, id, &revision(&name, "{}"), at(0)).await.unwrap();
+        tx.commit().await.unwrap();
+        let through = std::cell::Cell::new(false);
+        let mut first = store.begin().await.unwrap();
+        policies::lock(&mut first, id).await.unwrap();
+        let end = async {
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+            policies::revise(&mut first, id, &revision(&name, "{\"a\":1}"), at(1)).await.unwrap();
+            through.set(true);
+            first.commit().await.unwrap();
+        };
+        let second = async {
+            let mut second = store.begin().await.unwrap();
+            policies::lock_name(&mut second, &name).await.unwrap();
+            assert!(through.get(), "one after the other");
+            let found = policies::get(&mut second, id).await.unwrap().unwrap();
+            assert_eq!(found.revision, 2, "and it reads what the first has written");
+            policies::lock_name(&mut second, "nobody").await.unwrap();
+        };
+        tokio::join!(end, second);
+    })
+    .await;
+}

@@ -24,13 +24,21 @@ pub(crate) async fn delete_certificate_authority(
     Path(name): Path<String>,
 ) -> Result<StatusCode, Problem> {
     let now = shared.clock.now();
-    let mut tx = shared.store.begin().await?;
-    super::find(&mut tx, &name).await?;
-    if let Some(policy) = policy::authority_users(&mut tx, &name).await?.first() {
-        let detail = format!("the ACME policy {} names this certificate authority", policy.name);
-        return Err(Problem::new(Slug::Conflict, detail));
-    }
-    ca::delete(&mut tx, &name, &caller.actor, now).await?;
-    tx.commit().await?;
-    Ok(StatusCode::NO_CONTENT)
+    store::retry(async || {
+        let mut tx = shared.store.begin().await?;
+        // Nobody writes a policy that names it from here on.
+        store::authorities::lock(&mut tx, &name).await?;
+        super::find(&mut tx, &name).await?;
+        if let Some(policy) = policy::authority_users(&mut tx, &name).await?.first() {
+            let detail = format!(
+                "the ACME policy {} names this certificate authority, in a revision that is in use",
+                policy.name
+            );
+            return Err(Problem::new(Slug::Conflict, detail));
+        }
+        ca::delete(&mut tx, &name, &caller.actor, now).await?;
+        tx.commit().await?;
+        Ok(StatusCode::NO_CONTENT)
+    })
+    .await
 }
