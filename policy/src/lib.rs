@@ -42,6 +42,7 @@ pub mod target;
 pub mod template;
 mod writes;
 pub mod trace;
+mod unique_keys;
 mod walk;
 
 use mdm_core::enrollment::Channel;
@@ -64,6 +65,7 @@ pub use render::{PERMISSION, Rendered, render, render_facts};
 pub use scope::{Excluded, Scope};
 pub use signers::Signers;
 pub use target::facts_of;
+pub use unique_keys::UniqueKeys;
 
 /// Who the commands of the policy engine are from, in `command.created_by`.
 pub const CREATED_BY: &str = "policy";

@@ -39,10 +39,10 @@ pub fn read(path: &Path) -> Result<Json> {
     parse(&text, format).with_context(|| format!("{} is not right", path.display()))
 }
 
-/// Reads a document from its text.
+/// Reads a document from its text. A key that is given twice is refused: nobody knows which was meant.
 pub fn parse(text: &str, format: Format) -> Result<Json> {
     match format {
-        Format::Json => Ok(serde_json::from_str(text)?),
+        Format::Json => Ok(serde_json::from_str::<policy::UniqueKeys>(text)?.0),
         Format::Toml => Ok(from_toml(toml::from_str(text)?)),
     }
 }
@@ -117,6 +117,18 @@ mod tests {
         for format in [Format::Toml, Format::Json] {
             let text = write(document.clone(), format).unwrap();
             assert_eq!(parse(&text, format).unwrap(), document, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_given_twice_is_refused_in_both_formats() {
+        for (text, format) in [
+            (r#"{"acme_policies": [], "acme_policies": []}"#, Format::Json),
+            (r#"{"acme_policies": [{"require": {}, "name": "a", "require": {}}]}"#, Format::Json),
+            ("a = 1\na = 2\n", Format::Toml),
+        ] {
+            let refused = parse(text, format).unwrap_err().to_string();
+            assert!(refused.contains("duplicate"), "{text}: {refused}");
         }
     }
 

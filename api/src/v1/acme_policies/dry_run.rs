@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use policy::{DryRun, InvalidPolicy, Scope};
+use policy::{DryRun, InvalidPolicy, Scope, UniqueKeys};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -17,7 +17,7 @@ use crate::problem::{Problem, ProblemBody};
 pub(crate) struct Trial {
     /// A policy in place of the stored one; it is not stored, and none need be.
     #[schema(value_type = Option<PolicyBody>)]
-    policy: Option<serde_json::Value>,
+    policy: Option<UniqueKeys>,
     /// Enrollments in place of those that the policy is for.
     scope: Option<Scope>,
 }
@@ -40,7 +40,7 @@ pub(crate) async fn dry_run(
     let mut tx = shared.store.read().await?;
     let stored = store::policies::by_name(&mut tx, &name).await?;
     let tried = match (trial.policy, &stored) {
-        (Some(body), _) => from_request(&name, body, "policy.")?,
+        (Some(UniqueKeys(body)), _) => from_request(&name, body, "policy.")?,
         (None, Some(row)) => super::parsed(row)?,
         (None, None) => return Err(Problem::not_found("ACME policy", name)),
     };

@@ -3,6 +3,7 @@
 use axum::extract::State;
 use ca::{Document, Put};
 use http::StatusCode;
+use policy::UniqueKeys;
 
 use super::{CertificateAuthorityView, find, view};
 use crate::Shared;
@@ -27,7 +28,7 @@ pub(crate) async fn put_certificate_authority(
     State(shared): State<Shared>,
     caller: Caller,
     Path(name): Path<String>,
-    Json(mut body): Json<serde_json::Value>,
+    Json(UniqueKeys(mut body)): Json<UniqueKeys>,
 ) -> Result<(StatusCode, axum::Json<CertificateAuthorityView>), Problem> {
     let Some(fields) = body.as_object_mut() else {
         return Err(Problem::field("body", "must be an object: the certificate authority"));
@@ -38,13 +39,16 @@ pub(crate) async fn put_certificate_authority(
     }
     let document: Document = value(body)?;
     let now = shared.clock.now();
-    let mut tx = shared.store.begin().await?;
-    let put = ca::put(&mut tx, &shared.random, &document, &caller.actor, now).await?;
-    if put == Put::Changed {
-        policy::authority_changed(&mut tx, &name, now).await?;
-    }
-    let row = find(&mut tx, &name).await?;
-    tx.commit().await?;
-    let status = if put == Put::Created { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, axum::Json(view(&shared, row)?)))
+    store::retry(async || {
+        let mut tx = shared.store.begin().await?;
+        let put = ca::put(&mut tx, &shared.random, &document, &caller.actor, now).await?;
+        if put == Put::Changed {
+            policy::authority_changed(&mut tx, &name, now).await?;
+        }
+        let row = find(&mut tx, &name).await?;
+        tx.commit().await?;
+        let status = if put == Put::Created { StatusCode::CREATED } else { StatusCode::OK };
+        Ok((status, axum::Json(view(&shared, row)?)))
+    })
+    .await
 }

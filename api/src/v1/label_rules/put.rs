@@ -3,6 +3,7 @@
 use axum::extract::State;
 use http::StatusCode;
 use mdm_core::ids::Label;
+use policy::UniqueKeys;
 use policy::label_rules::{LabelRule, Put};
 
 use super::{LabelRuleView, find, label, shown};
@@ -28,20 +29,23 @@ pub(crate) async fn put_label_rule(
     State(shared): State<Shared>,
     caller: Caller,
     Path(name): Path<String>,
-    Json(body): Json<serde_json::Value>,
+    Json(UniqueKeys(body)): Json<UniqueKeys>,
 ) -> Result<(StatusCode, axum::Json<LabelRuleView>), Problem> {
     let label = label(&name)?;
     let rule = from_request(&label, body)?;
     let now = shared.clock.now();
-    let mut tx = shared.store.begin().await?;
-    let status = match policy::label_rules::put(&mut tx, &rule, &caller.actor, now).await? {
-        Put::Created => StatusCode::CREATED,
-        Put::Revised | Put::Same => StatusCode::OK,
-    };
-    let row = find(&mut tx, &label).await?;
-    let view = shown(&mut tx, row).await?;
-    tx.commit().await?;
-    Ok((status, axum::Json(view)))
+    store::retry(async || {
+        let mut tx = shared.store.begin().await?;
+        let status = match policy::label_rules::put(&mut tx, &rule, &caller.actor, now).await? {
+            Put::Created => StatusCode::CREATED,
+            Put::Revised | Put::Same => StatusCode::OK,
+        };
+        let row = find(&mut tx, &label).await?;
+        let view = shown(&mut tx, row).await?;
+        tx.commit().await?;
+        Ok((status, axum::Json(view)))
+    })
+    .await
 }
 
 /// The rule of a body; its label is that of the path.
