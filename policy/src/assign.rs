@@ -12,7 +12,7 @@ use store::policies::{self, NewRevision};
 use store::scopes;
 use store::{IdSet, Tx, Wake};
 
-use crate::acme::AcmePolicy;
+use crate::acme::{AcmePolicy, FieldError, InvalidPolicy};
 use crate::advance::{Presence, advance_enrollment};
 use crate::error::{Error, Result, corrupt};
 use crate::scope::Scope;
@@ -28,6 +28,9 @@ pub struct ScopeChange {
     /// Enrollments that have the policy and are in the scope no longer: the profile is taken off them.
     pub leaving: u64,
 }
+
+/// The most bytes of a policy as JSON: every device gets all of it in a profile of its own.
+const LARGEST: usize = 256 * 1024;
 
 /// From here on nobody else writes this policy, or the authority that it names, until the transaction ends: what is read afterwards
 /// is what will be written over. The authority is always the first, so that two writers never wait for each other.
@@ -179,7 +182,12 @@ async fn refuse_taken(tx: &mut Tx, policy: &AcmePolicy, own: Option<PolicyId>) -
 }
 
 fn body(policy: &AcmePolicy) -> Result<String> {
-    serde_json::to_string(policy.document()).map_err(|_| corrupt("acme_policy_revision.body"))
+    let body = serde_json::to_string(policy.document()).map_err(|_| corrupt("acme_policy_revision.body"))?;
+    if body.len() > LARGEST {
+        let expected = "at most 256 KiB as JSON, companions and certificates included".to_owned();
+        return Err(Error::Invalid(InvalidPolicy(vec![FieldError { field: "body".to_owned(), expected }])));
+    }
+    Ok(body)
 }
 
 fn new_revision<'a>(ctx: &Context, policy: &'a AcmePolicy, body: &'a str, actor: &'a str) -> NewRevision<'a> {

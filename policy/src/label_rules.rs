@@ -16,11 +16,14 @@ use store::{IdSet, Tx, Wake, labels, scopes};
 
 pub use document::{Family, LabelRule, OsRange, Seen, Version};
 
-use crate::acme::InvalidPolicy;
+use crate::acme::{FieldError, InvalidPolicy};
 use crate::assign::labels_changed;
 use crate::error::{Error, Result, corrupt};
 use crate::facts::Facts;
 use crate::{Context, target, walk};
+
+/// The most labels that have a rule: all rules are held against a device whenever it tells something of itself.
+const MOST: i64 = 200;
 
 /// What became of a rule that was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +46,12 @@ pub async fn put(tx: &mut Tx, rule: &LabelRule, actor: &str, now: Timestamp) -> 
     let put = match get(tx, &rule.label).await? {
         Some(old) if old == *rule => return Ok(Put::Same),
         Some(_) => Put::Revised,
+        None if store::label_rules::count(tx).await? >= MOST => {
+            let expected =
+                "one of the labels that have a rule already: there are 200, and no more are taken; delete one first";
+            let error = FieldError { field: "label".to_owned(), expected: expected.to_owned() };
+            return Err(Error::Invalid(InvalidPolicy(vec![error])));
+        }
         None => Put::Created,
     };
     let body = serde_json::to_string(rule).map_err(|_| corrupt("label_rule.body"))?;

@@ -11,6 +11,9 @@ use uuid::Uuid;
 use crate::acme::{FieldError, InvalidPolicy};
 use crate::error::{Error, Result, corrupt};
 
+/// The most lines of a scope.
+const MOST: usize = 10_000;
+
 /// Who a policy is for, as the API and a file carry it: an enrollment that is named, has one of the labels, or any where `all` is
 /// true; and of these none that `exclude` names. Who names a device names its users too: the policy's channel chooses among them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -82,6 +85,20 @@ impl Scope {
         let mut wrong = |field: &str, expected: String| errors.push(FieldError { field: field.to_owned(), expected });
         if self.is_empty() && !self.exclude.is_empty() {
             wrong("exclude", "left out where nobody is taken in".to_owned());
+        }
+        let lists = [
+            ("labels", self.labels.len()),
+            ("enrollment_ids", self.enrollment_ids.len()),
+            ("exclude.labels", self.exclude.labels.len()),
+            ("exclude.enrollment_ids", self.exclude.enrollment_ids.len()),
+        ];
+        if lists.iter().map(|(_, entries)| entries).sum::<usize>() > MOST
+            && let Some((longest, _)) = lists.iter().max_by_key(|(_, entries)| *entries)
+        {
+            wrong(
+                longest,
+                "shorter: a scope names at most 10,000 labels and enrollments, those left out included; put a label on more".to_owned(),
+            );
         }
         if let Some(label) = self.labels.intersection(&self.exclude.labels).next() {
             wrong("exclude.labels", format!("other labels than those taken in: {label} is both"));
@@ -178,6 +195,26 @@ mod tests {
         assert!(serde_json::from_str::<Scope>(r#"{"lables":["x"]}"#).is_err());
         assert!(Scope::default().is_empty() && Scope::default().lines().is_empty());
         assert_eq!(scope.check(), []);
+    }
+
+    #[test]
+    fn a_scope_has_so_many_lines() {
+        let ids = |n: u128| (1..=n).map(Uuid::from_u128).collect::<BTreeSet<_>>();
+        let scope = |taken: u128, left: u128| Scope {
+            labels: BTreeSet::from(["macs".parse().unwrap()]),
+            enrollment_ids: ids(taken),
+            exclude: Excluded {
+                enrollment_ids: (1..=left).map(|n| Uuid::from_u128(n + 1_000_000)).collect(),
+                ..Excluded::default()
+            },
+            ..Scope::default()
+        };
+        assert_eq!(scope(9_000, 999).check(), []);
+        for (scope, field) in [(scope(9_000, 1_000), "enrollment_ids"), (scope(1, 20_000), "exclude.enrollment_ids")] {
+            let wrong = scope.check();
+            assert_eq!(wrong.iter().map(|e| e.field.as_str()).collect::<Vec<_>>(), [field]);
+            assert!(wrong[0].expected.contains("10,000"), "{}", wrong[0]);
+        }
     }
 
     #[test]

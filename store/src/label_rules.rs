@@ -49,6 +49,11 @@ pub async fn get(tx: &mut Tx, label: &Label) -> Result<Option<Row>> {
     Ok(run!(tx, c => sqlx::query_as(select!("WHERE label = $1")).bind(label.as_str()).fetch_optional(c).await)?)
 }
 
+/// How many labels have a rule.
+pub async fn count(tx: &mut Tx) -> Result<i64> {
+    Ok(run!(tx, c => sqlx::query_scalar("SELECT COUNT(*) FROM label_rule").fetch_one(c).await)?)
+}
+
 /// Every rule, in the order of the labels.
 pub async fn all(tx: &mut Tx) -> Result<Vec<Row>> {
     Ok(run!(tx, c => sqlx::query_as(select!("ORDER BY label")).fetch_all(c).await)?)

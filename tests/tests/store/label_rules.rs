@@ -22,6 +22,7 @@ async fn a_rule_is_written_over_and_walks_anew() {
             updated_at: at(1).0,
         };
         assert_eq!(label_rules::get(&mut tx, &label).await.unwrap().as_ref(), Some(&first));
+        assert!(label_rules::count(&mut tx).await.unwrap() >= 2);
         let all: Vec<_> = label_rules::all(&mut tx).await.unwrap().into_iter().map(|r| r.label).collect();
         assert!(all.contains(&label.to_string()) && all.contains(&other.to_string()) && all.is_sorted());
 
