@@ -391,6 +391,7 @@ impl From<policy::Error> for Problem {
             policy::Error::NoAuthority(_) => {
                 Self::field("certificate_authority", "must be the name of a certificate authority that exists")
             }
+            policy::Error::NeedsCommands(_) => Self::new(Slug::ScopeMissing, error.to_string()),
             policy::Error::NobodyCould(_) => Self::new(Slug::PolicyNotHonourable, error.to_string()),
             _ => Self::internal(&error),
         }

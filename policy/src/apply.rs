@@ -3,15 +3,18 @@
 //! All of it is one transaction of the caller's. A dry run is the same with the transaction dropped, so that what it shows is what would
 //! have been done, with every check.
 
+use std::collections::BTreeSet;
+
 use mdm_core::ids::Fingerprint;
 use mdm_core::time::Timestamp;
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 use store::Tx;
 
-use crate::acme::{AcmePolicy, FieldError, InvalidPolicy};
+use crate::acme::{AcmePolicy, FieldError, InvalidPolicy, PolicyDocument};
 use crate::assign::ScopeChange;
 use crate::bundle::{Bundle, json};
+use crate::companion::Companion;
 use crate::diff::{Difference, differences};
 use crate::error::{Error, Result, corrupt};
 use crate::label_rules::LabelRule;
@@ -66,8 +69,46 @@ pub struct Change {
     pub findings: Vec<Finding>,
 }
 
+/// Who writes.
+#[derive(Debug, Clone, Copy)]
+pub struct Author<'a> {
+    /// For events and revisions.
+    pub actor: &'a str,
+    /// They may send commands to devices, and with them any payload.
+    pub sends_commands: bool,
+}
+
+/// Whether a policy has what goes beyond certificates, new or changed: a payload key by key, another signature than the server's, or
+/// a profile that a person cannot remove. With these a policy installs whatever `InstallProfile` can.
+pub fn needs_commands(before: Option<&PolicyDocument>, after: &PolicyDocument) -> bool {
+    let raw = |document: &PolicyDocument| -> Vec<Companion> {
+        document.companions.iter().filter(|companion| matches!(companion, Companion::Raw(_))).cloned().collect()
+    };
+    let known = before.map(raw).unwrap_or_default();
+    raw(after).iter().any(|companion| !known.contains(companion))
+        || after.signing_identity.as_ref() != before.and_then(|document| document.signing_identity.as_ref())
+        || after.removal.disallowed != before.is_some_and(|document| document.removal.disallowed)
+}
+
 /// Writes what differs. The answer has one entry for each object of the bundle, in its order.
-pub async fn apply(tx: &mut Tx, ctx: &Context, bundle: &Bundle, actor: &str, now: Timestamp) -> Result<Vec<Change>> {
+pub async fn apply(
+    tx: &mut Tx,
+    ctx: &Context,
+    bundle: &Bundle,
+    author: Author<'_>,
+    now: Timestamp,
+) -> Result<Vec<Change>> {
+    // What is compared is what is written over: nobody else writes any of it until this is done.
+    let named = bundle.policies.iter().filter_map(|(policy, _)| policy.document().certificate_authority.as_deref());
+    let authorities: BTreeSet<_> = bundle.authorities.iter().map(|a| a.name.as_str()).chain(named).collect();
+    for name in authorities {
+        store::authorities::lock(tx, name).await?;
+    }
+    let policies: BTreeSet<_> = bundle.policies.iter().map(|(policy, _)| policy.name().as_str()).collect();
+    for name in policies {
+        store::policies::lock_name(tx, name).await?;
+    }
+    let actor = author.actor;
     let mut changes = Vec::new();
     for document in &bundle.authorities {
         changes.push(authority(tx, ctx, document, actor, now).await?);
@@ -76,7 +117,7 @@ pub async fn apply(tx: &mut Tx, ctx: &Context, bundle: &Bundle, actor: &str, now
         changes.push(label_rule(tx, rule, actor, now).await?);
     }
     for (new, scope) in &bundle.policies {
-        changes.push(policy(tx, ctx, new, scope.as_ref(), actor, now).await?);
+        changes.push(policy(tx, ctx, new, scope.as_ref(), author, now).await?);
     }
     Ok(changes)
 }
@@ -121,8 +162,14 @@ async fn authority(tx: &mut Tx, ctx: &Context, document: &ca::Document, actor: &
 async fn label_rule(tx: &mut Tx, rule: &LabelRule, actor: &str, now: Timestamp) -> Result<Change> {
     let before = label_rules::get(tx, &rule.label).await?.map(|rule| json(&rule));
     let change = change(Kind::LabelRule, rule.label.as_str(), before.as_ref(), &json(rule));
-    label_rules::put(tx, rule, actor, now).await?;
-    Ok(change)
+    match label_rules::put(tx, rule, actor, now).await {
+        Ok(_) => Ok(change),
+        Err(Error::Invalid(InvalidPolicy(wrong))) => {
+            let at = |e: FieldError| FieldError { field: format!("label_rules.{}.{}", rule.label, e.field), ..e };
+            Err(Error::Invalid(InvalidPolicy(wrong.into_iter().map(at).collect())))
+        }
+        Err(e) => Err(e),
+    }
 }
 
 async fn policy(
@@ -130,7 +177,7 @@ async fn policy(
     ctx: &Context,
     new: &AcmePolicy,
     scope: Option<&Scope>,
-    actor: &str,
+    author: Author<'_>,
     now: Timestamp,
 ) -> Result<Change> {
     let name = new.name().as_str();
@@ -144,13 +191,19 @@ async fn policy(
     };
     let old = store::policies::by_name(tx, name).await?;
     let mut after = json(new.document());
-    let (before, stored) = match &old {
+    let (body, stored) = match &old {
         Some(row) => {
             let body = AcmePolicy::from_json(&row.body).map_err(|_| corrupt("acme_policy_revision.body"))?;
-            (Some(json(body.document())), crate::scope(tx, row.id()).await?)
+            (Some(body), crate::scope(tx, row.id()).await?)
         }
         None => (None, Scope::default()),
     };
+    let body = body.as_ref().map(AcmePolicy::document);
+    if !author.sends_commands && needs_commands(body, new.document()) {
+        return Err(Error::NeedsCommands(name.to_owned()));
+    }
+    let before = body.map(json);
+    let actor = author.actor;
     let written = before.as_ref() != Some(&after);
     let id = match &old {
         None => crate::create(tx, ctx, new, actor, now).await.map_err(at)?,

@@ -34,6 +34,12 @@ pub enum Error {
     /// The label has a rule, and is never put on or taken off by hand.
     #[error("the label {0} follows from its rule; it is not put on or taken off by hand")]
     RuledLabel(Label),
+    /// The policy installs more than certificates, and its author may not send commands.
+    #[error(
+        "raw companions, signing_identity or removal.disallowed of the ACME policy {0} are new or changed: that needs a token with the \
+         scope commands:write as well"
+    )]
+    NeedsCommands(String),
     /// Every kind of device would be refused.
     #[error("no device could honour the policy. {0}")]
     NobodyCould(String),
@@ -54,7 +60,7 @@ impl Busy for Error {
             Self::Store(e) => e.is_busy(),
             Self::Commands(e) => e.is_busy(),
             Self::Attestation(e) => e.is_busy(),
-            Self::NoPolicy(_) | Self::NameTaken(_) | Self::NoAuthority(_) | Self::Invalid(_) | Self::RuledLabel(_) | Self::NobodyCould(_) | Self::NoSigningIdentity(_) | Self::Sign(_) => false,
+            Self::NoPolicy(_) | Self::NameTaken(_) | Self::NoAuthority(_) | Self::Invalid(_) | Self::RuledLabel(_) | Self::NeedsCommands(_) | Self::NobodyCould(_) | Self::NoSigningIdentity(_) | Self::Sign(_) => false,
         }
     }
 }

@@ -4,9 +4,13 @@
 #[cfg(test)]
 #[expect(dead_code, reason = "the other stories of the operator edge use the rest")]
 mod api_world;
+#[path = "apply/care.rs"]
+mod care;
 #[cfg(test)]
 #[expect(dead_code, reason = "the stories of trust use the rest")]
 mod trust_world;
+#[path = "apply/writers.rs"]
+mod writers;
 
 use std::cell::RefCell;
 
@@ -173,7 +177,7 @@ async fn a_policy_says_when_it_is_written_what_it_comes_to_on_each_kind_of_devic
         // A variable that exists and that no device of the policy could fill.
         let mut nobody = policy.clone();
         nobody["platforms"] = json!(["iOS"]);
-        nobody["client_identifier"] = json!("{user_short_name}");
+        nobody["subject"] = json!([[["CN", "{user_short_name}"]]]);
         let refused = world.put("/api/v1/acme-policies/phones", nobody).await.is(422);
         assert_eq!(refused.slug(), "policy-not-honourable");
         assert!(refused.text().contains("template_value_missing"));
@@ -196,7 +200,7 @@ async fn the_subcommands_show_write_export_and_explain_over_https() {
         })
         .await;
     let anchors = anchors.into_inner();
-    let wanted = json!({"name": "cli", "scopes": ["policies:write", "policies:read", "enrollments:read"]});
+    let wanted = json!({"name": "cli", "scopes": ["policies:write", "commands:write", "policies:read", "enrollments:read"]});
     let token =
         server.operator.post("/api/v1/api-tokens", &wanted).await.unwrap()["token"].as_str().unwrap().to_owned();
     let url = format!("https://localhost:{}", server.running.operator.port()).parse().unwrap();
