@@ -22,6 +22,9 @@ use crate::error::{Error, Result, corrupt};
 use crate::facts::Facts;
 use crate::{Context, target, walk};
 
+/// How many enrollments a rule is held against in one transaction: their devices wait for it.
+const PAGE: usize = 500;
+
 /// The most labels that have a rule: all rules are held against a device whenever it tells something of itself.
 const MOST: i64 = 200;
 
@@ -181,9 +184,12 @@ pub(crate) async fn step(tx: &mut Tx, ctx: &Context, now: Timestamp, limit: usiz
         store::label_rules::walked(tx, &row.label, None).await?;
         return Ok(Some(0));
     };
+    let limit = limit.min(PAGE);
     let page = scopes::enrolled(tx, row.apply_after.map(EnrollmentId), walk::page_size(limit)).await?;
     let devices: Vec<_> = page.iter().filter(|e| e.parent_id.is_none()).map(|e| EnrollmentId(e.id)).collect();
     let set = IdSet::new(&devices);
+    // What a device is telling at this moment is waited for: the rule must not judge by what it said before.
+    store::enrollments::lock_many(tx, &set).await?;
     let mut bodies: HashMap<_, _> =
         store::facts::of_many(tx, &set).await?.into_iter().map(|d| (EnrollmentId(d.enrollment_id), d.body)).collect();
     let has: HashSet<_> = labels::among(tx, &set, &rule.label).await?.into_iter().collect();

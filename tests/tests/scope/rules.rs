@@ -141,3 +141,29 @@ async fn a_rule_that_cannot_be_right_is_refused() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_rule_waits_for_what_a_device_is_telling_at_this_moment() {
+    on_both(|store| async move {
+        let w = World::new(store);
+        let id = w.enroll(mac(1, "14.6")).await;
+        w.label(id, "new-macs", true).await;
+        w.rule(json!({"label": "new-macs", "os": [{"platform": "macOS", "at_least": "15.0"}]})).await;
+
+        let mut tx = w.store.begin().await.unwrap();
+        w.telling(&mut tx, id, &[("ProductName", "Mac14,2"), ("OSVersion", "15.1")]).await;
+        let (walked, ()) = tokio::join!(
+            async {
+                w.walk(1).await;
+                w.labels(id).await
+            },
+            async {
+                tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+                tx.commit().await.unwrap();
+            }
+        );
+        assert_eq!(walked, ["new-macs"], "by what it says now, and not by what it said before");
+        assert_eq!(w.events(id, "enrollment.unlabelled").await, 0);
+    })
+    .await;
+}

@@ -239,6 +239,13 @@ impl World {
 
     /// The device answers a `DeviceInformation`.
     pub async fn tells(&self, id: EnrollmentId, answers: &[(&str, &str)]) {
+        let mut tx = self.tx().await;
+        self.telling(&mut tx, id, answers).await;
+        tx.commit().await.unwrap();
+    }
+
+    /// [`Self::tells`] in a session that is not over yet.
+    pub async fn telling(&self, tx: &mut Tx, id: EnrollmentId, answers: &[(&str, &str)]) {
         let uuid: CommandUuid = Random::System.uuid_v4().to_string().parse().unwrap();
         let queries = vec!["ProductName", "OSVersion", "SerialNumber"];
         let envelope = Command::from(DeviceInformation { queries, attestation_nonce: None }).envelope(uuid.clone());
@@ -269,14 +276,13 @@ impl World {
             body,
         };
         let queue = &self.ctx.commands;
-        let mut tx = self.tx().await;
-        commands::enqueue(&mut tx, queue, &new, &[id], self.now()).await.unwrap();
-        let picked = commands::next(&mut tx, queue, id, Status::Idle, self.now()).await.unwrap().unwrap();
+        store::enrollments::lock(tx, id).await.unwrap();
+        commands::enqueue(tx, queue, &new, &[id], self.now()).await.unwrap();
+        let picked = commands::next(tx, queue, id, Status::Idle, self.now()).await.unwrap().unwrap();
         assert_eq!(picked.uuid, uuid);
-        let done = commands::report(&mut tx, queue, id, &report, b"raw", self.now()).await.unwrap().unwrap();
-        let enrollment = store::enrollments::get(&mut tx, id).await.unwrap().unwrap();
-        policy::react(&mut tx, &self.ctx, &enrollment, &done, &report, self.now()).await.unwrap();
-        tx.commit().await.unwrap();
+        let done = commands::report(tx, queue, id, &report, b"raw", self.now()).await.unwrap().unwrap();
+        let enrollment = store::enrollments::get(tx, id).await.unwrap().unwrap();
+        policy::react(tx, &self.ctx, &enrollment, &done, &report, self.now()).await.unwrap();
     }
 
     /// The device has been asked what it is, and said what it said when it enrolled.
