@@ -102,3 +102,35 @@ async fn a_report_counts_a_policy_from_its_devices_to_its_certificates() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn who_is_the_victim_of_a_deadlock_is_run_again() {
+    story(async |world| {
+        if world.shared.store.dialect() == store::Dialect::Sqlite {
+            return;
+        }
+        world.put(PATH, policy(&json!({"steps": [{"percent": 100}]}))).await.is(201);
+        let device = world.enroll(1).await;
+        world.put(&format!("{PATH}/assignments"), json!({"all": true})).await.is(202);
+        let store = &world.shared.store;
+        let now = world.clock.now();
+        let mut tx = store.begin().await.unwrap();
+        let id = store::policies::by_name(&mut tx, "wifi").await.unwrap().unwrap().id();
+        let assignment = mdm_core::ids::AssignmentId(device.0);
+        let new = store::assignments::New { id: assignment, policy: id, enrollment: device, ring: 0 };
+        store::assignments::insert_many(&mut tx, &[new], now).await.unwrap();
+        tx.commit().await.unwrap();
+
+        // The deletion holds the policy and waits for the assignment; who holds that goes on to the policy.
+        let mut tx = store.begin().await.unwrap();
+        store::assignments::due(&mut tx, assignment, now).await.unwrap();
+        let other = async {
+            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+            store::scopes::begin_walk(&mut tx, id, now).await.unwrap();
+            tx.commit().await.unwrap();
+        };
+        let (deleted, ()) = tokio::join!(world.delete(PATH), other);
+        deleted.is(202);
+    })
+    .await;
+}

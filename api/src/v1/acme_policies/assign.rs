@@ -33,9 +33,12 @@ pub(crate) async fn assign_acme_policy(
         ));
     }
     let now = shared.clock.now();
-    let mut tx = shared.store.begin().await?;
-    let row = super::find(&mut tx, &name).await?;
-    let change = policy::set_scope(&mut tx, row.id(), &scope, &caller.actor, now).await?;
-    tx.commit().await?;
-    Ok((StatusCode::ACCEPTED, axum::Json(change)))
+    store::retry(async || {
+        let mut tx = shared.store.begin().await?;
+        let row = super::find(&mut tx, &name).await?;
+        let change = policy::set_scope(&mut tx, row.id(), &scope, &caller.actor, now).await?;
+        tx.commit().await?;
+        Ok((StatusCode::ACCEPTED, axum::Json(change)))
+    })
+    .await
 }

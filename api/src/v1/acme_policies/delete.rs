@@ -23,9 +23,12 @@ pub(crate) async fn delete_acme_policy(
     Path(name): Path<String>,
 ) -> Result<StatusCode, Problem> {
     let now = shared.clock.now();
-    let mut tx = shared.store.begin().await?;
-    let row = super::find(&mut tx, &name).await?;
-    policy::delete(&mut tx, row.id(), &caller.actor, now).await?;
-    tx.commit().await?;
-    Ok(StatusCode::ACCEPTED)
+    store::retry(async || {
+        let mut tx = shared.store.begin().await?;
+        let row = super::find(&mut tx, &name).await?;
+        policy::delete(&mut tx, row.id(), &caller.actor, now).await?;
+        tx.commit().await?;
+        Ok(StatusCode::ACCEPTED)
+    })
+    .await
 }

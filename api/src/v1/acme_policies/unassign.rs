@@ -24,9 +24,12 @@ pub(crate) async fn unassign_acme_policy(
     Path(name): Path<String>,
 ) -> Result<(StatusCode, axum::Json<ScopeChange>), Problem> {
     let now = shared.clock.now();
-    let mut tx = shared.store.begin().await?;
-    let row = super::find(&mut tx, &name).await?;
-    let change = policy::set_scope(&mut tx, row.id(), &Scope::default(), &caller.actor, now).await?;
-    tx.commit().await?;
-    Ok((StatusCode::ACCEPTED, axum::Json(change)))
+    store::retry(async || {
+        let mut tx = shared.store.begin().await?;
+        let row = super::find(&mut tx, &name).await?;
+        let change = policy::set_scope(&mut tx, row.id(), &Scope::default(), &caller.actor, now).await?;
+        tx.commit().await?;
+        Ok((StatusCode::ACCEPTED, axum::Json(change)))
+    })
+    .await
 }

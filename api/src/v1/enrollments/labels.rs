@@ -22,23 +22,26 @@ pub(super) async fn remove(shared: &Shared, caller: &Caller, id: Uuid, label: &s
 async fn change(shared: &Shared, caller: &Caller, id: Uuid, label: &str, on: bool) -> Result<(), Problem> {
     let label: Label = label.parse().map_err(|e: InvalidId| Problem::field("label", e.why))?;
     let (id, now) = (EnrollmentId(id), shared.clock.now());
-    let mut tx = shared.store.begin().await?;
-    super::find(&mut tx, id.0).await?;
-    policy::label_rules::refuse_by_hand(&mut tx, &label).await?;
-    let (changed, kind, done) = if on {
-        (store::labels::put(&mut tx, id, &label).await?, "enrollment.labelled", "put on")
-    } else {
-        (store::labels::remove(&mut tx, id, &label).await?, "enrollment.unlabelled", "taken off")
-    };
-    if changed {
-        let event = NewEvent {
-            enrollment: Some(id),
-            summary: &format!("label {label} was {done}"),
-            data: &json!({ "label": label }),
-            ..caller.event(now, kind)
+    store::retry(async || {
+        let mut tx = shared.store.begin().await?;
+        super::find(&mut tx, id.0).await?;
+        policy::label_rules::refuse_by_hand(&mut tx, &label).await?;
+        let (changed, kind, done) = if on {
+            (store::labels::put(&mut tx, id, &label).await?, "enrollment.labelled", "put on")
+        } else {
+            (store::labels::remove(&mut tx, id, &label).await?, "enrollment.unlabelled", "taken off")
         };
-        store::events::record(&mut tx, &event).await?;
-        policy::labels_changed(&mut tx, &shared.policy, &[id], now).await?;
-    }
-    Ok(tx.commit().await?)
+        if changed {
+            let event = NewEvent {
+                enrollment: Some(id),
+                summary: &format!("label {label} was {done}"),
+                data: &json!({ "label": label }),
+                ..caller.event(now, kind)
+            };
+            store::events::record(&mut tx, &event).await?;
+            policy::labels_changed(&mut tx, &shared.policy, &[id], now).await?;
+        }
+        Ok(tx.commit().await?)
+    })
+    .await
 }

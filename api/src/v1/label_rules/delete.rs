@@ -25,9 +25,12 @@ pub(crate) async fn delete_label_rule(
 ) -> Result<StatusCode, Problem> {
     let label = label(&name)?;
     let now = shared.clock.now();
-    let mut tx = shared.store.begin().await?;
-    find(&mut tx, &label).await?;
-    policy::label_rules::delete(&mut tx, &label, &caller.actor, now).await?;
-    tx.commit().await?;
-    Ok(StatusCode::NO_CONTENT)
+    store::retry(async || {
+        let mut tx = shared.store.begin().await?;
+        find(&mut tx, &label).await?;
+        policy::label_rules::delete(&mut tx, &label, &caller.actor, now).await?;
+        tx.commit().await?;
+        Ok(StatusCode::NO_CONTENT)
+    })
+    .await
 }

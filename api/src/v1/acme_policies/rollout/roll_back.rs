@@ -31,11 +31,14 @@ pub(crate) async fn roll_back_rollout(
     extract::Json(because): extract::Json<Because>,
 ) -> Result<Json<RolloutReport>, Problem> {
     let now = shared.clock.now();
-    let mut tx = shared.store.begin().await?;
-    let policy = acme_policies::find(&mut tx, &name).await?;
-    rollout::roll_back(&mut tx, &policy, because.why()?, &caller.actor, now).await?;
-    let policy = acme_policies::find(&mut tx, &name).await?;
-    let report = rollout::rollout_report(&mut tx, &policy, now).await?;
-    tx.commit().await?;
-    Ok(Json(report))
+    store::retry(async || {
+        let mut tx = shared.store.begin().await?;
+        let policy = acme_policies::find(&mut tx, &name).await?;
+        rollout::roll_back(&mut tx, &policy, because.why()?, &caller.actor, now).await?;
+        let policy = acme_policies::find(&mut tx, &name).await?;
+        let report = rollout::rollout_report(&mut tx, &policy, now).await?;
+        tx.commit().await?;
+        Ok(Json(report))
+    })
+    .await
 }
