@@ -3,171 +3,19 @@
 
 mod real;
 mod server;
+mod world;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use openssl::x509::X509;
-use real::{Printed, StepCa};
 use serde_json::{Value, json};
-use server::{Server, text};
-use simulator::acme::Acme;
-use simulator::acme_client::{self, Attesting, Request, Wishes};
-use simulator::attestation::{self, Facts, Fault};
-use simulator::authority::Authority;
+use server::text;
+use simulator::attestation::Facts;
 use simulator::device::{ChannelId, Device};
-use simulator::http::{Client, Trust};
-use simulator::https;
-
-/// The template of docs/certificate-authorities.md.
-const TEMPLATE: &str = r#"{
-  "subject": {{ toJson .Webhooks.assay.subject }},
-  "sans": {{ toJson .Webhooks.assay.sans }},
-{{- if typeIs "*rsa.PublicKey" .Insecure.CR.PublicKey }}
-  "keyUsage": ["keyEncipherment", "digitalSignature"],
-{{- else }}
-  "keyUsage": ["digitalSignature"],
-{{- end }}
-  "extKeyUsage": ["clientAuth"]
-}
-"#;
-
-/// How long the certificates are valid: thirty days.
-const LIFE: [&str; 4] = ["--x509-max-dur", "2160h", "--x509-default-dur", "720h"];
-
-struct World {
-    server: Server,
-    ca: StepCa,
-    attesting: attestation::Authority,
-    /// Keeps what step-ca sends, and hands it on.
-    ear: Ear,
-}
-
-impl World {
-    async fn new() -> Self {
-        let attesting = attestation::Authority::new().unwrap();
-        let server = Server::start(&attesting).await;
-        let ear = Ear::start(&server).await;
-        let ca = StepCa::start(&format!("{}{}", server.anchors, ear.anchor)).await;
-        Self { server, ca, attesting, ear }
-    }
-
-    /// A provisioner of step-ca and the authority of the same name in Assay, set up as the documentation says; its webhooks call
-    /// Assay, or the ear.
-    async fn authority(&self, name: &str, template: Option<&str>, heard: bool) -> [Printed; 2] {
-        let root = self.ca.file("attestation-root.pem", &self.attesting.root_pem().unwrap());
-        let kind = ["add", name, "--type", "ACME", "--challenge", "device-attest-01"];
-        self.ca.provisioner(
-            &[&kind[..], &["--attestation-format", "apple", "--attestation-roots", &root], &LIFE].concat(),
-        );
-        let path = format!("/api/v1/certificate-authorities/{name}");
-        let document = json!({
-            "kind": "step_ca", "directory_url": self.ca.directory_url(name), "issuers": [self.ca.intermediate_pem()],
-        });
-        self.server.operator.put(&path, &document).await.unwrap();
-        let shown = self.server.operator.get(&path).await.unwrap();
-        let mut url = text(&shown, "/certificate_authority/webhook_url").to_owned();
-        if heard {
-            url = url.replace(&self.server.public_url, &self.ear.url());
-        }
-        let added = [("assay", "ENRICHING"), ("assay-gate", "AUTHORIZING")].map(|(webhook, kind)| {
-            let printed = self.ca.webhook(name, webhook, &url, kind);
-            (kind.to_lowercase(), printed)
-        });
-        for (kind, printed) in &added {
-            let entered = json!({ "kind": kind, "webhook_id": printed.id, "secret": printed.secret });
-            self.server.operator.post(&format!("{path}/webhooks"), &entered).await.unwrap();
-        }
-        if let Some(template) = template {
-            let file = self.ca.file("mdm.tpl", template);
-            self.ca.provisioner(&["update", name, "--x509-template", &file]);
-        }
-        added.map(|(_, printed)| printed)
-    }
-
-    /// A device with this label, which trusts the address of step-ca.
-    async fn device(&self, product: &str, os: &str, label: &str) -> Device {
-        self.server.device(product, os, label, &self.attesting, &self.ca.root_pem()).await
-    }
-
-    /// An order at step-ca that a device makes by itself: with this identifier, a key of so many bits, attested as this.
-    async fn order(&self, identifier: &str, key_size: i64, of: Option<Facts>) -> Result<X509, String> {
-        let trust = Trust::public().with_pem(self.ca.root_pem().as_bytes()).unwrap();
-        let acme = Acme {
-            directory_url: self.ca.directory_url("mdm"),
-            client_identifier: identifier.to_owned(),
-            key_type: "ECSECPrimeRandom".to_owned(),
-            key_size,
-            hardware_bound: true,
-            attest: Some(true),
-            key_is_extractable: None,
-            allow_all_apps_access: None,
-        };
-        let subject = vec![vec![("CN".to_owned(), identifier.to_owned())]];
-        let request = Request { acme, subject, wishes: Wishes::default() };
-        let attesting = of.map(|facts| Attesting { authority: &self.attesting, facts, fault: Fault::None });
-        let client = Client::new(&trust, None).unwrap();
-        let done = acme_client::enroll(&client, &request, attesting.as_ref()).await;
-        done.map(|(identity, _)| identity.certificate).map_err(|error| error.to_string())
-    }
-
-    /// Why the webhook said no so far, oldest first.
-    async fn refusals(&self) -> Vec<String> {
-        let mut events = self.server.operator.all("/api/v1/events?kind=webhook.").await.unwrap();
-        events.sort_by_key(|event| event.pointer("/id").and_then(Value::as_i64));
-        let no = events.iter().filter(|event| text(event, "/kind") != "webhook.allowed");
-        no.map(|event| text(event, "/data/reason").to_owned()).collect()
-    }
-}
-
-/// A call of a webhook, as it came.
-#[derive(Debug, Clone)]
-struct Heard {
-    headers: http::HeaderMap,
-    body: Vec<u8>,
-}
-
-/// Stands between step-ca and Assay, and changes nothing in what it hears.
-struct Ear {
-    server: https::Server,
-    anchor: String,
-    heard: Arc<Mutex<Vec<Heard>>>,
-    /// So many answers of Assay are lost on the way back.
-    lose: Arc<AtomicUsize>,
-}
-
-impl Ear {
-    async fn start(server: &Server) -> Self {
-        let authority = Authority::new("Ear").unwrap();
-        let heard: Arc<Mutex<Vec<Heard>>> = Arc::default();
-        let (client, to) = (Client::new(&server.trust, None).unwrap(), server.public_url.clone());
-        let lose: Arc<AtomicUsize> = Arc::default();
-        let (kept, losing) = (Arc::clone(&heard), Arc::clone(&lose));
-        let listening = https::Server::start(&authority, move |request: https::Request| {
-            let (client, kept, losing) = (client.clone(), Arc::clone(&kept), Arc::clone(&losing));
-            let url = format!("{to}{}", request.uri().path());
-            async move {
-                let (parts, body) = request.into_parts();
-                let own = parts.headers.iter().filter(|(name, _)| name.as_str().starts_with("x-smallstep"));
-                let own: Vec<_> = own.map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
-                let answer = client.send(parts.method, &url, &own, body.to_vec()).await.unwrap();
-                kept.lock().unwrap().push(Heard { headers: parts.headers.clone(), body: body.to_vec() });
-                let lost = losing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
-                let (status, body) = if lost { (502, Vec::new()) } else { (answer.status, answer.body.to_vec()) };
-                http::Response::builder().status(status).body(body).unwrap()
-            }
-        });
-        let listening = listening.await.unwrap();
-        Self { server: listening, anchor: authority.pem().unwrap(), heard, lose }
-    }
-
-    fn url(&self) -> String {
-        self.server.url("").trim_end_matches('/').to_owned()
-    }
-}
+use world::{TEMPLATE, World};
 
 fn policy(name: &str, authority: &str, identifier: &str) -> Value {
     json!({
@@ -353,5 +201,50 @@ async fn calls_have_the_form_that_assay_reads() {
     assert_eq!((&heard[0].body, &heard[0].headers), (&heard[1].body, &heard[1].headers));
     let allowed = world.server.operator.all("/api/v1/events?kind=webhook.allowed").await.unwrap();
     assert_eq!(allowed.len(), 6);
+    world.server.stop().await;
+}
+
+/// Both pairs of webhooks are asked while both exist; the template follows the one that stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_is_changed_without_a_gap() {
+    let world = World::new().await;
+    world.authority("mdm", Some(TEMPLATE), false).await;
+    world.server.operator.create_policy("phones", &policy("phones", "mdm", "{serial}")).await.unwrap();
+    world.server.operator.assign_to_label("phones", "phones").await.unwrap();
+    world.webhooks("mdm", ["assay-2", "assay-gate-2"], false).await;
+    let mut between = world.device("iPhone17,2", "18.5", "phones").await;
+    world.server.until(&mut between, "phones", "verified").await;
+    world.template("mdm", &TEMPLATE.replace(".Webhooks.assay.", "(index .Webhooks \"assay-2\")."));
+    for old in ["assay", "assay-gate"] {
+        world.ca.provisioner(&["webhook", "remove", "mdm", old]);
+    }
+    let mut after = world.device("iPhone15,4", "18.5", "phones").await;
+    world.server.until(&mut after, "phones", "verified").await;
+    assert_eq!(subject(&held(&world, &after)).len(), 3);
+    let allowed = world.server.operator.all("/api/v1/events?kind=webhook.allowed").await.unwrap();
+    assert_eq!((allowed.len(), world.refusals().await), (6, Vec::new()));
+
+    // A template that speaks of a webhook that is not there makes certificates without names.
+    world.template("mdm", TEMPLATE);
+    let mut late = world.device("iPhone14,5", "18.5", "phones").await;
+    world.server.until(&mut late, "phones", "verified").await;
+    let nameless = held(&world, &late);
+    assert!(subject(&nameless).is_empty() && nameless.subject_alt_names().is_none());
+    world.server.stop().await;
+}
+
+/// Nobody is asked, and the certificate has nothing of what was asked for but a DNS name, in small letters.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_webhooks_the_names_are_the_proof() {
+    let world = World::new().await;
+    world.provisioner("alone").await;
+    world.template("alone", r#"{ "dnsNames": {{ toJson .Insecure.CR.DNSNames }}, "extKeyUsage": ["clientAuth"] }"#);
+    let mut wanted = policy("phones", "alone", "{serial}");
+    wanted["subject_alt_name"] = json!({ "dNSName": "{serial}.devices.example.com" });
+    world.server.operator.create_policy("phones", &wanted).await.unwrap();
+    world.server.operator.assign_to_label("phones", "phones").await.unwrap();
+    let mut device = world.device("iPhone17,2", "18.5", "phones").await;
+    world.server.until(&mut device, "phones", "verified").await;
+    assert_eq!(subject(&held(&world, &device)), []);
     world.server.stop().await;
 }
