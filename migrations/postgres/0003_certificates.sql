@@ -136,7 +136,7 @@ CREATE TABLE acme_certificate (
 );
 CREATE INDEX acme_certificate_enrollment ON acme_certificate (enrollment_id);
 CREATE INDEX acme_certificate_policy ON acme_certificate (policy_id, state);
-CREATE INDEX acme_certificate_end ON acme_certificate (not_after) WHERE state = 'verified';
+CREATE INDEX acme_certificate_end ON acme_certificate ((not_after - (not_after - not_before) / 15)) WHERE state = 'verified';
 CREATE INDEX acme_certificate_key ON acme_certificate (key_sha256);
 CREATE INDEX acme_certificate_attempt ON acme_certificate (attempt_id);
 CREATE INDEX acme_certificate_not_after ON acme_certificate (not_after, sha256);

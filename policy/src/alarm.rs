@@ -4,23 +4,19 @@
 use mdm_core::ids::{EnrollmentId, Fingerprint};
 use mdm_core::time::Timestamp;
 use serde_json::json;
-use store::certificates::{self, Alarmed, Ends, State, Worry};
+use store::certificates::{self, Alarmed, Ends, State};
 use store::events::NewEvent;
 use store::{Store, Tx};
 
 use crate::error::{Result, corrupt};
-use crate::renew::{Alarm, WORRY_LONGEST, WORRY_SHARE};
-
-fn worry() -> Worry {
-    Worry { longest: i64::try_from(WORRY_LONGEST.as_millis()).unwrap_or(i64::MAX), share: i64::from(WORRY_SHARE) }
-}
+use crate::renew::{Alarm, WORRY_LONGEST};
 
 /// Says of up to `limit` certificates that they end soon, or have ended, and were not renewed: an event each, once. How many there
 /// were; call it again at once when it is `limit`.
 pub async fn sound(store: &Store, now: Timestamp, limit: i64) -> Result<usize> {
     store::retry(|| async {
         let mut tx = store.begin().await?;
-        let unsaid = certificates::unsaid(&mut tx, worry(), now, limit).await?;
+        let unsaid = certificates::unsaid(&mut tx, WORRY_LONGEST, now, limit).await?;
         for certificate in &unsaid {
             say(&mut tx, certificate, now).await?;
         }
@@ -57,7 +53,7 @@ async fn say(tx: &mut Tx, certificate: &Alarmed, now: Timestamp) -> Result<()> {
 /// Renews the gauges `acme_certificates` and `acme_certificates_near_end`.
 pub async fn report(store: &Store, now: Timestamp) -> Result<()> {
     let mut tx = store.read().await?;
-    let Ends { soon, ended } = certificates::ends(&mut tx, worry(), now).await?;
+    let Ends { soon, ended } = certificates::ends(&mut tx, WORRY_LONGEST, now).await?;
     metrics::gauge!("acme_certificates_near_end", "alarm" => Alarm::EndsSoon.as_str()).set(float(soon));
     metrics::gauge!("acme_certificates_near_end", "alarm" => Alarm::Ended.as_str()).set(float(ended));
     let counts = certificates::counts(&mut tx).await?;
@@ -70,7 +66,7 @@ pub async fn report(store: &Store, now: Timestamp) -> Result<()> {
 
 /// What an operator should know, a sentence each; nothing where all is well.
 pub async fn warnings(tx: &mut Tx, now: Timestamp) -> Result<Vec<String>> {
-    let Ends { soon, ended } = certificates::ends(tx, worry(), now).await?;
+    let Ends { soon, ended } = certificates::ends(tx, WORRY_LONGEST, now).await?;
     let mut warnings = Vec::new();
     if ended > 0 {
         warnings.push(format!(

@@ -18,7 +18,7 @@ const WIDEST_SPREAD: Duration = Duration::from_hours(14 * 24);
 pub const WORRY_LONGEST: Duration = Duration::from_hours(30 * 24);
 
 /// One in so many parts of its life before its end, a certificate that was not renewed is an alarm.
-pub const WORRY_SHARE: u32 = 15;
+pub use store::certificates::WORRY_SHARE;
 
 /// When a certificate that is valid from `not_before` until `not_after` is renewed: once `percent` of its life are over, and at most
 /// a quarter of what is left then (14 days at most) later, by the enrollment, so that a fleet that got its certificates in one

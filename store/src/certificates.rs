@@ -14,7 +14,7 @@ mod alarms;
 mod listing;
 mod retention;
 
-pub use alarms::{Alarmed, Ends, Worry, alarmed, ends, unsaid};
+pub use alarms::{Alarmed, ENDS, Ends, UNSAID, WORRY_SHARE, alarmed, ends, unsaid};
 pub use listing::{Filter, Listed, list, listed};
 pub use retention::{prune_attempts, prune_certificates};
 
@@ -247,10 +247,10 @@ pub struct Count {
 
 from_row!(Count { state, count });
 
+/// The statement of [`counts`], for a look at its plan: an index has all of it.
+pub const COUNTS: &str = "SELECT state, COUNT(*) AS count FROM acme_certificate GROUP BY state ORDER BY state";
+
 /// The certificates, counted by state.
 pub async fn counts(tx: &mut Tx) -> Result<Vec<Count>> {
-    Ok(
-        run!(tx, c => sqlx::query_as("SELECT state, COUNT(*) AS count FROM acme_certificate GROUP BY state ORDER BY state")
-        .fetch_all(c).await)?,
-    )
+    Ok(run!(tx, c => sqlx::query_as(COUNTS).fetch_all(c).await)?)
 }

@@ -108,3 +108,73 @@ async fn the_hot_path_reads_no_table_from_end_to_end() {
     })
     .await;
 }
+
+/// 2,000 certificates that live a week, all in use and renewed in time, so that every one ends within 30 days.
+const CERTIFICATES: [&str; 5] = [
+    "INSERT INTO acme_policy (id, name, revision, created_at, updated_at) VALUES ({one}, 'wifi', 1, 0, 0)",
+    "INSERT INTO enrollment (id, kind, channel, udid, state, state_at, created_at) \
+     SELECT {id}, 'device', 'device', 'U' || n, 'enrolled', 0, 0 FROM {series 2000}",
+    "INSERT INTO assignment (id, policy_id, enrollment_id, revision, state, random, created_at, updated_at) \
+     SELECT {id}, {one}, {id}, 1, 'verified', '', 0, 0 FROM {series 2000}",
+    "INSERT INTO attempt (id, assignment_id, policy_id, revision, enrollment_id, purpose, state, queued_at) \
+     SELECT {id}, {id}, {one}, 1, {id}, 'install', 'proved', 0 FROM {series 2000}",
+    "INSERT INTO acme_certificate (sha256, enrollment_id, policy_id, attempt_id, certificate, serial_number, issuer, subject, \
+         key_type, key_sha256, hardware_bound, attested, not_before, not_after, state) \
+     SELECT {hash}, {id}, {one}, {id}, {hash}, '1', 'CN=CA', 'CN=x', 'RSA 2048', {hash}, {true}, {true}, 604800 * n, 604800 * (n + 1000), \
+         'verified' FROM {series 2000}",
+];
+
+/// What the loop of the alarms and the readiness ask every minute.
+fn alarms() -> [String; 3] {
+    let now = |sql: &str| sql.replace("$1", "604800").replace("$2", "2592000000").replace("$3", "100");
+    [now(store::certificates::ENDS), now(store::certificates::UNSAID), store::certificates::COUNTS.to_owned()]
+}
+
+#[tokio::test]
+async fn certificates_that_are_renewed_in_time_are_not_read_for_alarms() {
+    on_both_databases(async |db| {
+        let fill = CERTIFICATES.map(|sql| {
+            let (one, truth) = match db.backend {
+                Backend::Sqlite => (format!("x'{:032x}'", 1), "1"),
+                Backend::Postgres => (format!("'{:032x}'::uuid", 1), "true"),
+            };
+            dialect(&sql.replace("{one}", &one).replace("{true}", truth), db.backend)
+        });
+        let plans: Vec<String> = match db.backend {
+            Backend::Sqlite => {
+                let mut c = SqliteConnection::connect(&db.place.url).await.unwrap();
+                for sql in fill {
+                    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut c).await.unwrap();
+                }
+                sqlx::raw_sql("ANALYZE").execute(&mut c).await.unwrap();
+                let mut plans = Vec::new();
+                for sql in alarms() {
+                    let sql = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
+                    let rows = sqlx::query(sql).fetch_all(&mut c).await.unwrap();
+                    plans.push(rows.iter().map(|r| r.get::<String, _>("detail")).collect::<Vec<_>>().join("\n"));
+                }
+                plans
+            }
+            Backend::Postgres => {
+                let mut c = PgConnection::connect(&db.place.url).await.unwrap();
+                for sql in fill {
+                    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut c).await.unwrap();
+                }
+                sqlx::raw_sql("VACUUM ANALYZE").execute(&mut c).await.unwrap();
+                let mut plans = Vec::new();
+                for sql in alarms() {
+                    let sql = sqlx::AssertSqlSafe(format!("EXPLAIN {sql}"));
+                    let rows = sqlx::query(sql).fetch_all(&mut c).await.unwrap();
+                    plans.push(rows.iter().map(|r| r.get::<String, _>(0)).collect::<Vec<_>>().join("\n"));
+                }
+                plans
+            }
+        };
+        let [ends, unsaid, counts] = &plans[..] else { panic!("three") };
+        for plan in [ends, unsaid] {
+            assert!(plan.contains("acme_certificate_end"), "{plan}");
+        }
+        assert!(counts.contains("COVERING INDEX") || counts.contains("Index Only Scan"), "{counts}");
+    })
+    .await;
+}

@@ -2,31 +2,38 @@
 //!
 //! What counts is in use: verified, of a policy that is on an enrolled device and is not being taken off it.
 
+use std::time::Duration;
+
 use mdm_core::ids::Fingerprint;
 use mdm_core::time::Timestamp;
 use uuid::Uuid;
 
 use crate::{Result, Tx};
 
-// `$1` is now, `$2` the longest time before its end that a certificate is worried about, `$3` the share of its life (one in so
-// many parts) where that is shorter.
-macro_rules! near_end {
+macro_rules! share {
     () => {
-        "c.state = 'verified' AND c.not_after <= $1 + $2 AND c.not_after - (c.not_after - c.not_before) / $3 <= $1 \
-         AND EXISTS (SELECT 1 FROM assignment a WHERE a.enrollment_id = c.enrollment_id AND a.policy_id = c.policy_id \
-                     AND a.state <> 'removing') \
-         AND EXISTS (SELECT 1 FROM enrollment e WHERE e.id = c.enrollment_id AND e.state = 'enrolled')"
+        15
     };
 }
 
-/// When a certificate is worried about: the longer before its end of `share` of its life, `longest` at most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Worry {
-    /// In milliseconds.
-    pub longest: i64,
-    /// One in so many parts of its life.
-    pub share: i64,
+// `$1` is now, `$2` the longest time before its end that a certificate is worried about; the share of its life where that is
+// shorter. The index acme_certificate_end is over that expression, so that a fleet of short-lived certificates that are renewed
+// in time is not read; `+` keeps the other indexes out, which would read it.
+macro_rules! near_end {
+    () => {
+        concat!(
+            "c.state = 'verified' AND c.not_after - (c.not_after - c.not_before) / ",
+            share!(),
+            " <= $1 AND +c.not_after <= $1 + $2 \
+         AND EXISTS (SELECT 1 FROM assignment a WHERE a.enrollment_id = c.enrollment_id AND a.policy_id = c.policy_id \
+                     AND a.state <> 'removing') \
+         AND EXISTS (SELECT 1 FROM enrollment e WHERE e.id = c.enrollment_id AND e.state = 'enrolled')"
+        )
+    };
 }
+
+/// One in so many parts of its life before its end, a certificate that has no successor is worried about.
+pub const WORRY_SHARE: u32 = share!();
 
 /// How many certificates in use have no successor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -39,14 +46,21 @@ pub struct Ends {
 
 from_row!(Ends { soon, ended });
 
-/// How many certificates in use end soon, or have ended, and have no successor.
-pub async fn ends(tx: &mut Tx, worry: Worry, now: Timestamp) -> Result<Ends> {
-    const ENDS: &str = concat!(
-        "SELECT COUNT(CASE WHEN c.not_after > $1 THEN 1 END) AS soon, COUNT(CASE WHEN c.not_after <= $1 THEN 1 END) AS ended \
-           FROM acme_certificate c WHERE ",
-        near_end!()
-    );
-    Ok(run!(tx, c => sqlx::query_as(ENDS).bind(now.0).bind(worry.longest).bind(worry.share).fetch_one(c).await)?)
+/// The statement of [`ends`], for a look at its plan.
+pub const ENDS: &str = concat!(
+    "SELECT COUNT(CASE WHEN c.not_after > $1 THEN 1 END) AS soon, COUNT(CASE WHEN c.not_after <= $1 THEN 1 END) AS ended \
+       FROM acme_certificate c WHERE ",
+    near_end!()
+);
+
+/// How many certificates in use end soon, or have ended, and have no successor. None is worried about earlier than `longest`
+/// before its end.
+pub async fn ends(tx: &mut Tx, longest: Duration, now: Timestamp) -> Result<Ends> {
+    Ok(run!(tx, c => sqlx::query_as(ENDS).bind(now.0).bind(millis(longest)).fetch_one(c).await)?)
+}
+
+fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// A certificate of which something is to be said.
@@ -70,19 +84,20 @@ pub struct Alarmed {
 
 from_row!(Alarmed { sha256, enrollment_id, policy_id, attempt_id, not_after, renewal_id, reason });
 
-/// Up to `limit` certificates in use of which it was not said yet that they end soon, or have ended.
-pub async fn unsaid(tx: &mut Tx, worry: Worry, now: Timestamp, limit: i64) -> Result<Vec<Alarmed>> {
-    const UNSAID: &str = concat!(
-        "SELECT c.sha256, c.enrollment_id, c.policy_id, c.attempt_id, c.not_after, \
-                (SELECT a.attempt_id FROM assignment a WHERE a.enrollment_id = c.enrollment_id AND a.policy_id = c.policy_id \
-                    AND a.attempt_id <> c.attempt_id) AS renewal_id, \
-                (SELECT a.reason FROM assignment a WHERE a.enrollment_id = c.enrollment_id AND a.policy_id = c.policy_id) AS reason \
-           FROM acme_certificate c WHERE ",
-        near_end!(),
-        " AND (c.alarm IS NULL OR (c.alarm = 'ends_soon' AND c.not_after <= $1)) ORDER BY c.not_after LIMIT $4"
-    );
-    Ok(run!(tx, c => sqlx::query_as(UNSAID).bind(now.0).bind(worry.longest).bind(worry.share).bind(limit)
-        .fetch_all(c).await)?)
+/// The statement of [`unsaid`], for a look at its plan.
+pub const UNSAID: &str = concat!(
+    "SELECT c.sha256, c.enrollment_id, c.policy_id, c.attempt_id, c.not_after, \
+            (SELECT a.attempt_id FROM assignment a WHERE a.enrollment_id = c.enrollment_id AND a.policy_id = c.policy_id \
+                AND a.attempt_id <> c.attempt_id) AS renewal_id, \
+            (SELECT a.reason FROM assignment a WHERE a.enrollment_id = c.enrollment_id AND a.policy_id = c.policy_id) AS reason \
+       FROM acme_certificate c WHERE ",
+    near_end!(),
+    " AND (c.alarm IS NULL OR (c.alarm = 'ends_soon' AND c.not_after <= $1)) ORDER BY +c.not_after LIMIT $3"
+);
+
+/// Up to `limit` certificates in use of which it was not said yet that they end soon, or have ended; as [`ends`] counts them.
+pub async fn unsaid(tx: &mut Tx, longest: Duration, now: Timestamp, limit: i64) -> Result<Vec<Alarmed>> {
+    Ok(run!(tx, c => sqlx::query_as(UNSAID).bind(now.0).bind(millis(longest)).bind(limit).fetch_all(c).await)?)
 }
 
 /// It was said of a certificate: `ends_soon` or `ended`. False where somebody else was first.

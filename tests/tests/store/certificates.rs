@@ -1,17 +1,19 @@
+use std::time::Duration;
+
 use mdm_core::certificate::Certificate;
 use mdm_core::ids::{AssignmentId, AttemptId, EnrollmentId, Fingerprint, PolicyId};
 use mdm_core::time::Timestamp;
 use rcgen::{CertificateParams, DnType, KeyPair};
 use store::assignments::{self, Assignment};
 use store::attempts::{self, NewAttempt};
-use store::certificates::{self, AcmeCertificate, Filter, New, State, Worry};
+use store::certificates::{self, AcmeCertificate, Filter, New, State};
 use store::{Tx, traces};
 
 use super::policies::policy;
 use super::{at, command_uuid, enrolled, key, twice, word};
 
 const DAY: i64 = 86_400;
-const WORRY: Worry = Worry { longest: 30 * DAY * 1000, share: 15 };
+const WORRY: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// A certificate that lives between these seconds of the story.
 fn lives(from: i64, until: i64) -> Certificate {
