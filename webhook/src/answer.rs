@@ -11,7 +11,7 @@ use store::attempts::{self, Attempt};
 use store::authorities::{self, NewCall};
 use store::enrollments::{self, Enrollment};
 use store::events::{self, NewEvent};
-use store::{Tx, assignments, policies};
+use store::{IdSet, Tx, assignments, policies};
 use uuid::Uuid;
 
 use crate::decide::{Asked, Candidate, decide};
@@ -66,6 +66,10 @@ pub(crate) async fn answer(
     now: Timestamp,
 ) -> Result<Option<String>> {
     let mut tx = shared.store.begin().await?;
+    if let About::May(wish) = &request.about {
+        wait_for_devices(&mut tx, request.identifier.as_deref(), wish, now).await?;
+    }
+    // From here on the calls of a webhook are answered in turn.
     if !authorities::webhook_used(&mut tx, webhook.id, now).await? {
         return Ok(None);
     }
@@ -89,6 +93,19 @@ pub(crate) async fn answer(
     let word = outcome.denial.map_or("yes", Denial::as_str);
     metrics::counter!("webhook_calls_total", "kind" => webhook.kind.as_str(), "answer" => word).increment(1);
     Ok(Some(text))
+}
+
+/// Takes the locks of the devices whose attestation may have to be judged: while one of them is busy, only calls about it wait.
+async fn wait_for_devices(tx: &mut Tx, identifier: Option<&str>, wish: &Wish, now: Timestamp) -> Result<()> {
+    let (Some(identifier), true) = (identifier, wish.attestation.is_some()) else { return Ok(()) };
+    let sha256 = Fingerprint::of(identifier.as_bytes()).0;
+    let mut devices = Vec::new();
+    for attempt in attempts::open_by_client_identifier(tx, &sha256, now).await? {
+        let id = EnrollmentId(attempt.enrollment_id);
+        let enrollment = enrollments::get(tx, id).await?.ok_or(store::Error::Corrupt("attempt.enrollment_id"))?;
+        devices.push(enrollment.parent.unwrap_or(id));
+    }
+    Ok(enrollments::lock_many(tx, &IdSet::new(&devices)).await?)
 }
 
 /// Decides about a permission, and gives it.

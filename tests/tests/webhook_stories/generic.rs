@@ -170,3 +170,28 @@ async fn an_authority_that_accepts_unattested_devices_says_so() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_call_about_a_busy_device_keeps_the_others_of_its_webhook_from_nothing() {
+    mdm_tests::on_both(|store| async move {
+        if store.dialect() == store::Dialect::Sqlite {
+            return;
+        }
+        let (world, attester, webhook, device) = shown(store).await;
+        let key = p256();
+        let body = showing(&world, &attester, &facts(Some("C02A")), (&key, &key), "token");
+        let mut session = world.store.begin().await.unwrap();
+        store::enrollments::lock(&mut session, device.enrollment).await.unwrap();
+        let others = async {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            let other = world.authorize("somebody-else", &spki());
+            let told = tokio::time::timeout(Duration::from_secs(2), world.call(&webhook, &other)).await;
+            session.commit().await.unwrap();
+            told.expect("it does not wait for a device that it is not about").no()
+        };
+        let (waited, told) = tokio::join!(world.call(&webhook, &body), others);
+        assert_eq!(told, "no_open_attempt");
+        waited.yes();
+    })
+    .await;
+}
