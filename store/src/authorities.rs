@@ -256,6 +256,17 @@ pub async fn allowed(tx: &mut Tx, authority: AuthorityId, key_sha256: &[u8]) -> 
     Ok(ids.into_iter().map(AttemptId).collect())
 }
 
+/// Takes the lock under which it is decided whose a key is, until the end of the transaction: [`is_key_of_another`] and
+/// [`crate::attempts::authorize`] are two statements. On SQLite the write transaction is that lock.
+pub async fn lock_key(tx: &mut Tx, key_sha256: &[u8; 32]) -> Result<()> {
+    if tx.dialect() == Dialect::Postgres {
+        let [a, b, c, d, e, f, g, h, ..] = *key_sha256;
+        let lock = i64::from_be_bytes([a, b, c, d, e, f, g, h]);
+        run!(tx, c => sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(lock).execute(c).await.map(drop))?;
+    }
+    Ok(())
+}
+
 /// Whether a public key (SHA-256 of its SubjectPublicKeyInfo) was allowed or seen for another enrollment (TH-42).
 pub async fn is_key_of_another(tx: &mut Tx, key_sha256: &[u8], enrollment: EnrollmentId) -> Result<bool> {
     let found: Option<i32> = run!(tx, c => sqlx::query_scalar(

@@ -124,6 +124,8 @@ async fn permission(
         common_name: wish.common_name.as_deref(),
         shows_attestation: wish.attestation.is_some(),
     };
+    // Two authorities that ask for one key at the same moment ask in turn.
+    authorities::lock_key(tx, &wish.key.spki_sha256).await?;
     let mut found = Vec::new();
     if let Some(identifier) = identifier {
         let sha256 = Fingerprint::of(identifier.as_bytes()).0;

@@ -177,3 +177,51 @@ async fn th_42_a_key_is_known_by_who_was_allowed_it() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn th_42_one_transaction_at_a_time_decides_whose_a_key_is() {
+    twice(|store| async move {
+        let (key, other) = ([1; 32], [2; 32]);
+        let mut first = store.begin().await.unwrap();
+        authorities::lock_key(&mut first, &key).await.unwrap();
+        let waits = async {
+            let mut second = store.begin().await.unwrap();
+            authorities::lock_key(&mut second, &key).await.unwrap();
+            second.commit().await.unwrap();
+        };
+        let mut waits = Box::pin(waits);
+        let brief = std::time::Duration::from_millis(200);
+        assert!(tokio::time::timeout(brief, &mut waits).await.is_err(), "until the first one ends");
+        authorities::lock_key(&mut first, &other).await.unwrap();
+        first.commit().await.unwrap();
+        waits.await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_writes_an_authority_waits_for_who_writes_it() {
+    twice(|store| async move {
+        let mut tx = store.begin().await.unwrap();
+        let (id, name) = (AuthorityId(key(at(0))), word("ca"));
+        authorities::insert(&mut tx, id, &name, "{}", at(0)).await.unwrap();
+        tx.commit().await.unwrap();
+        let through = std::cell::Cell::new(false);
+        let mut first = store.begin().await.unwrap();
+        authorities::lock(&mut first, &name).await.unwrap();
+        let end = async {
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+            authorities::delete(&mut first, id, at(1)).await.unwrap();
+            through.set(true);
+            first.commit().await.unwrap();
+        };
+        let second = async {
+            let mut second = store.begin().await.unwrap();
+            authorities::lock(&mut second, &name).await.unwrap();
+            assert!(through.get(), "one after the other");
+            assert_eq!(authorities::by_name(&mut second, &name).await.unwrap(), None);
+        };
+        tokio::join!(end, second);
+    })
+    .await;
+}
