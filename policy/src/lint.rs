@@ -216,7 +216,7 @@ mod tests {
             // HardwareBound and Attest are off on the user channel unless switched on.
             (json!({"channel": "user", "attest": "required"}), "user_channel_hardware_bound_off"),
             // On the user channel nobody but a Mac has an ACME payload, and a Mac's users have no such value.
-            (json!({"channel": "device", "client_identifier": "{user_short_name}"}), "template_value_missing"),
+            (json!({"channel": "device", "client_identifier": "{user_short_name}-{random}"}), "template_value_missing"),
             // A value that an Apple Watch never tells.
             (json!({"platforms": ["watchOS"], "client_identifier": "{provisioning_udid}"}), "template_value_missing"),
             // A VPN where Apple has none.

@@ -288,11 +288,15 @@ pub async fn proved(tx: &mut Tx, id: AttemptId, certificate: Fingerprint, now: T
     Ok(rows > 0)
 }
 
-/// The attempts that are delivered with this `ClientIdentifier`, whose permission has not ended at `now`.
+/// So many open attempts one `ClientIdentifier` may have: those of one device, a few profiles on its channels.
+pub const MOST_OPEN: usize = 16;
+
+/// The attempts that are delivered with this `ClientIdentifier`, whose permission has not ended at `now`, newest first. Where there
+/// are more than [`MOST_OPEN`], one more than that and not all.
 pub async fn open_by_client_identifier(tx: &mut Tx, sha256: &[u8], now: Timestamp) -> Result<Vec<Attempt>> {
     Ok(run!(tx, c => sqlx::query_as(select!(
-        "WHERE client_identifier_sha256 = $1 AND state IN ('delivered', 'acknowledged') AND expires_at > $2 ORDER BY id"))
-        .bind(sha256).bind(now.0).fetch_all(c).await)?)
+        "WHERE client_identifier_sha256 = $1 AND state IN ('delivered', 'acknowledged') AND expires_at > $2 ORDER BY id DESC LIMIT $3"))
+        .bind(sha256).bind(now.0).bind(i64::try_from(MOST_OPEN + 1).unwrap_or(i64::MAX)).fetch_all(c).await)?)
 }
 
 /// Uses the permission up for this key. False where it was used for another key, or the attempt is not open; the same

@@ -36,6 +36,12 @@ impl AcmePolicy {
                 "client_identifier",
                 acme::check_client_identifier(&template.render(&sample()).unwrap_or_default()),
             );
+            let of_one = |variable| UNIQUE.contains(&variable);
+            errors.check(
+                "client_identifier",
+                template.variables().any(of_one),
+                "made of {serial}, {udid}, {provisioning_udid}, {enrollment_id} or {random}: it is unique for each device",
+            );
         }
         let subject = errors.subject(&document.subject);
         let names = errors.names(&document.subject_alt_name);
@@ -64,6 +70,10 @@ impl AcmePolicy {
         }
     }
 }
+
+/// The variables that no two devices share. Apple, `ClientIdentifier`: "a unique string identifying a specific device".
+const UNIQUE: [Variable; 5] =
+    [Variable::Serial, Variable::Udid, Variable::ProvisioningUdid, Variable::EnrollmentId, Variable::Random];
 
 /// A value for every variable, to check at writing time what a template can become.
 fn sample() -> Values {

@@ -36,6 +36,19 @@ fn the_defaults_ask_for_the_strongest_form_and_promise_nothing_of_the_ca() {
 }
 
 #[test]
+fn th_39_a_client_identifier_is_unique_for_each_device() {
+    for shared in ["corp", "{device_name}", "{product_name}", "{model}-{os_version}", "{user_short_name}", "{{serial}}"]
+    {
+        assert_eq!(wrong(json!({"client_identifier": shared})), ["client_identifier"], "{shared}");
+    }
+    for one in
+        ["{serial}", "mac-{udid}", "{provisioning_udid}", "{enrollment_id}", "{random}", "{device_name}-{random}"]
+    {
+        assert_eq!(wrong(json!({"client_identifier": one})), Vec::<String>::new(), "{one}");
+    }
+}
+
+#[test]
 fn every_wrong_field_is_named() {
     assert_eq!(wrong(json!({})), Vec::<String>::new());
     for (change, field) in [

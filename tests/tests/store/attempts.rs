@@ -93,6 +93,28 @@ async fn th_43_a_permission_is_good_for_one_key_and_for_a_time() {
 
 #[tokio::test]
 async fn what_is_open_can_be_made_void() {
+#[tokio::test]
+async fn th_39_an_identifier_of_many_is_not_read_to_its_end() {
+    twice(|store| async move {
+        let mut tx = store.begin().await.unwrap();
+        let enrollment = enrolled(&mut tx).await;
+        let identifier = word("shared");
+        let mut ids = Vec::new();
+        for _ in 0..attempts::MOST_OPEN + 3 {
+            let new = queued(&mut tx, enrollment, 0).await;
+            attempts::delivered(&mut tx, new.id, &delivery(&identifier), at(11)).await.unwrap();
+            ids.push(new.id);
+        }
+        let sha256 = Fingerprint::of(identifier.as_bytes()).0;
+        let open = attempts::open_by_client_identifier(&mut tx, &sha256, at(12)).await.unwrap();
+        assert_eq!(open.len(), attempts::MOST_OPEN + 1);
+        ids.sort_unstable_by_key(|id| std::cmp::Reverse(id.0));
+        assert_eq!(open.iter().map(attempts::Attempt::id).collect::<Vec<_>>(), ids[..open.len()], "newest first");
+        tx.commit().await.unwrap();
+    })
+    .await;
+}
+
     twice(|store| async move {
         let mut tx = store.begin().await.unwrap();
         let (one, two) = (enrolled(&mut tx).await, enrolled(&mut tx).await);
