@@ -63,6 +63,11 @@ pub(crate) fn verdict(verified: Result<Attested, AttestationError>, carries: Car
             Carries::Foreign => return Err(AttestationError::FreshnessForeign),
         };
         let identity = attested.identity(device)?.into();
+        // Only in User Enrollment does Apple leave out which device it is. Elsewhere such an attestation is another machine's, which
+        // our nonce was handed on to (TH-39).
+        if identity == Identity::NotAttested && !device.user_enrollment {
+            return Err(AttestationError::IdentityMissing);
+        }
         Ok(Judged { verdict: Verdict::Accepted, identity, fresh_as_of, attested: Some(attested) })
     };
     verified.and_then(judge).unwrap_or_else(Judged::refused)

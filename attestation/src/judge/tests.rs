@@ -61,10 +61,15 @@ fn th_39_the_nonce_or_the_name_of_another_device_is_a_mismatch() {
 }
 
 #[test]
-fn th_41_who_is_not_named_does_not_match() {
-    for device in [phone(), Device { user_enrollment: true, ..Device::default() }] {
-        let judged = verdict(Ok(attested(None, None)), Carries::Ours(SENT), &device);
-        assert_eq!((judged.verdict, judged.identity), (Verdict::Accepted, Identity::NotAttested));
+fn th_41_only_in_user_enrollment_may_an_attestation_name_nobody() {
+    let own = Device { user_enrollment: true, ..Device::default() };
+    let judged = verdict(Ok(attested(None, None)), Carries::Ours(SENT), &own);
+    assert_eq!((judged.verdict, judged.identity), (Verdict::Accepted, Identity::NotAttested));
+    // Elsewhere it may be that of any machine in User Enrollment which our nonce was handed on to.
+    for carries in [Carries::Ours(SENT), Carries::Unknown] {
+        let judged = verdict(Ok(attested(None, None)), carries, &phone());
+        assert_eq!(judged, Judged::refused(AttestationError::IdentityMissing));
+        assert_eq!((judged.identity, judged.fresh_as_of), (Identity::Unknown, None));
     }
 }
 
@@ -79,7 +84,8 @@ fn th_36_what_is_not_believed_says_nothing() {
 
 #[test]
 fn th_49_the_kept_values_name_no_device() {
-    let judged = verdict(Ok(attested(Some("SERIALSECRET"), Some("UDIDSECRET"))), Carries::Unknown, &Device::default());
+    let device = Device { serial_number: Some("SERIALSECRET"), udid: Some("UDIDSECRET"), ..phone() };
+    let judged = verdict(Ok(attested(device.serial_number, device.udid)), Carries::Unknown, &device);
     let body = serde_json::to_string(&judged.values()).unwrap();
     assert!(!body.contains("SECRET"), "{body}");
     assert!(body.contains(r#""serial_number_attested":true"#), "{body}");
@@ -118,5 +124,6 @@ proptest! {
             prop_assert_eq!(judged.verdict, Verdict::Accepted);
         }
         prop_assert_eq!(judged.attested.is_some(), judged.verdict == Verdict::Accepted);
+        prop_assert_eq!(judged.identity == Identity::NotAttested, user_enrollment && judged.verdict == Verdict::Accepted);
     }
 }

@@ -106,7 +106,7 @@ async fn th_38_th_41_nothing_is_sent_on_the_devices_word_alone() {
             (Fault::Without(FRESHNESS), ReasonCode::AttestationRefused),
             (Fault::WrongNonce, ReasonCode::AttestationStale),
             (Fault::OtherDevice(stranger), ReasonCode::AttestationMismatch),
-            (Fault::OtherDevice(nameless), ReasonCode::IdentityNotAttested),
+            (Fault::OtherDevice(nameless), ReasonCode::AttestationRefused),
             (Fault::Without(SIP), ReasonCode::ValueNotAttested),
             (Fault::Blank(SIP), ReasonCode::ValueNotAttested),
             (Fault::Value(SIP, b"1".to_vec()), ReasonCode::SipDisabled),
