@@ -112,9 +112,11 @@ impl Facts {
         Asked { platform: hardware.platform, os_version, hardware: hardware.attest }
     }
 
-    /// Takes in one claim; the newer beats the older. True if it changed anything but the time.
+    /// Takes in one claim; the newer beats the older. True if it changed anything but the time. A text that is empty, too long or
+    /// holds control characters is no claim: it would be shown to people.
     pub fn learn(&mut self, name: FactName, value: FactValue, source: Source, at: Timestamp) -> bool {
-        if matches!(&value, FactValue::Text(text) if text.is_empty() || text.len() > 1024) {
+        let is_no_claim = |text: &str| text.is_empty() || text.len() > 1024 || text.contains(char::is_control);
+        if matches!(&value, FactValue::Text(text) if is_no_claim(text)) {
             return false;
         }
         if self.known.get(&name).is_some_and(|old| at < old.at) {

@@ -57,6 +57,16 @@ fn of_two_claims_the_newer_counts() {
 }
 
 #[test]
+fn th_61_a_text_with_control_characters_is_no_claim() {
+    let mut facts = Facts::default();
+    for said in ["Mac14,2\u{1b}[2J", "17.0\n", "\u{9b}31m", "a\u{7f}", "a\0"] {
+        assert!(!facts.learn(FactName::ProductName, text(said), Source::DeviceInformation, Timestamp(1)), "{said:?}");
+    }
+    assert_eq!(facts.text(FactName::ProductName), None);
+    assert!(facts.learn(FactName::DeviceName, text("Ada’s Mac é"), Source::Authenticate, Timestamp(1)));
+}
+
+#[test]
 fn what_cannot_change_is_taken_from_apple_and_what_can_from_the_newest() {
     let names = [
         (FactName::ProductName, "iPhone17,2"),

@@ -157,19 +157,24 @@ pub fn escaped(text: &str) -> String {
     url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
 }
 
+/// A text without what a terminal obeys: control characters are shown as replaced.
+pub fn printable(text: &str) -> String {
+    text.replace(char::is_control, "\u{fffd}")
+}
+
 /// What the server said, in words: the title, the detail, and each field that is wrong on a line of its own.
 fn refusal(status: StatusCode, body: &[u8]) -> String {
     let Ok(problem) = serde_json::from_slice::<Value>(body) else {
         return format!("the server answered {status}; is this the operator listener?");
     };
-    let text = |key: &str| problem.get(key).and_then(Value::as_str);
+    let text = |key: &str| problem.get(key).and_then(Value::as_str).map(printable);
     let mut out = match (text("title"), text("detail")) {
         (Some(title), Some(detail)) => format!("{title}: {detail}"),
-        (Some(one), None) | (None, Some(one)) => one.to_owned(),
+        (Some(one), None) | (None, Some(one)) => one,
         (None, None) => format!("the server answered {status}"),
     };
     for error in problem.get("errors").and_then(Value::as_array).into_iter().flatten() {
-        let text = |key: &str| error.get(key).and_then(Value::as_str).unwrap_or_default();
+        let text = |key: &str| printable(error.get(key).and_then(Value::as_str).unwrap_or_default());
         let _ = write!(out, "\n  {}: {}", text("field"), text("detail"));
     }
     out
@@ -236,6 +241,13 @@ mod tests {
         let text = refusal(StatusCode::UNPROCESSABLE_ENTITY, body);
         assert_eq!(text, "A field is wrong\n  key_size: must be 256\n  name: must be short");
         assert!(refusal(StatusCode::BAD_GATEWAY, b"<html>").contains("502"));
+    }
+
+    #[test]
+    fn th_61_a_refusal_holds_nothing_that_a_terminal_obeys() {
+        let body = br#"{"title":"No\u001b[2J","errors":[{"field":"a\u0007","detail":"b\u009b31m"}]}"#;
+        let text = refusal(StatusCode::CONFLICT, body);
+        assert_eq!(text, "No\u{fffd}[2J\n  a\u{fffd}: b\u{fffd}31m");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use clap::Args as ClapArgs;
 use serde_json::{Value as Json, json};
 
-use super::client::{Client, Connection, escaped};
+use super::client::{Client, Connection, escaped, printable};
 
 /// Arguments of `assay explain`.
 #[derive(Debug, ClapArgs)]
@@ -74,15 +74,16 @@ pub async fn explain(client: &Client, policy: &str, who: &Who) -> Result<String>
 /// The enrollments of a device that are not over: its own and those of its users.
 async fn enrollments(client: &Client, key: &str, value: &str) -> Result<Vec<String>> {
     let found = client.all(&format!("/api/v1/enrollments?{key}={}&state=enrolled", escaped(value))).await?;
-    let ids: Vec<String> = found.iter().map(|e| text(e, "id").to_owned()).collect();
+    let ids: Vec<String> = found.iter().map(|e| text(e, "id")).collect();
     if ids.is_empty() {
         bail!("no device with this {key} is enrolled");
     }
     Ok(ids)
 }
 
-fn text<'a>(value: &'a Json, key: &str) -> &'a str {
-    value.get(key).and_then(Json::as_str).unwrap_or_default()
+/// A text, fit for a terminal: some come from devices.
+fn text(value: &Json, key: &str) -> String {
+    printable(value.get(key).and_then(Json::as_str).unwrap_or_default())
 }
 
 /// A rule with its source and its remedy, indented.
@@ -97,7 +98,7 @@ fn form(form: &Json) -> String {
     let flag = |key: &str| form.get(key).and_then(Json::as_bool);
     let yes = |b: bool| if b { "true" } else { "false" };
     let mut words = vec![format!("HardwareBound={}", yes(flag("hardware_bound").unwrap_or(false)))];
-    words.push(match text(form, "attest") {
+    words.push(match text(form, "attest").as_str() {
         "leave_out" => "Attest left out".to_owned(),
         value => format!("Attest={value}"),
     });
@@ -112,22 +113,22 @@ fn decision(policy: &str, enrollment: &str, decision: &Json) -> String {
     let _ = writeln!(out, "{policy} on {enrollment}");
     if let Some(device) = decision.get("device") {
         let model = [text(device, "product_name"), text(device, "marketing_name"), text(device, "chip")];
-        let model: Vec<&str> = model.into_iter().filter(|word| !word.is_empty()).collect();
+        let model: Vec<String> = model.into_iter().filter(|word| !word.is_empty()).collect();
         let _ = writeln!(out, "  device: {}", if model.is_empty() { "unknown".to_owned() } else { model.join(", ") });
         let (platform, os) = (text(device, "platform"), text(device, "os_version"));
-        let _ = writeln!(out, "  system: {} {}", platform, if os.is_empty() { "(version unknown)" } else { os });
+        let _ = writeln!(out, "  system: {} {}", platform, if os.is_empty() { "(version unknown)" } else { &os });
         let (support, basis) = (text(device, "attest_support"), text(device, "basis"));
         let _ = writeln!(out, "  silicon: {support} ({basis})");
         let _ = writeln!(out, "  enrollment: {}, {} channel", text(device, "kind"), text(device, "channel"));
     }
-    match text(decision, "outcome") {
+    match text(decision, "outcome").as_str() {
         "open" => {
             let given = decision.get("form").map(form).unwrap_or_default();
             let _ = writeln!(out, "  gets the profile: {given}");
         }
         "need_facts" => {
             let missing = decision.get("missing").and_then(Json::as_array).into_iter().flatten();
-            let missing: Vec<&str> = missing.filter_map(Json::as_str).collect();
+            let missing: Vec<String> = missing.filter_map(Json::as_str).map(printable).collect();
             let _ = writeln!(out, "  is asked first: {}", missing.join(", "));
         }
         _ => {
@@ -160,7 +161,7 @@ fn counts(policy: &str, run: &Json) -> String {
         figure(run, "need_facts")
     );
     for group in run.get("counts").and_then(Json::as_array).into_iter().flatten() {
-        let what = match (text(group, "outcome"), group.get("form")) {
+        let what = match (text(group, "outcome").as_str(), group.get("form")) {
             ("open", Some(given)) => format!("get {}", form(given)),
             ("need_facts", _) => "are asked first".to_owned(),
             _ => "get nothing".to_owned(),
@@ -173,7 +174,7 @@ fn counts(policy: &str, run: &Json) -> String {
             rule(&mut out, "note", note);
         }
         let examples = group.get("examples").and_then(Json::as_array).into_iter().flatten();
-        let examples: Vec<&str> = examples.filter_map(Json::as_str).collect();
+        let examples: Vec<String> = examples.filter_map(Json::as_str).map(printable).collect();
         let _ = writeln!(out, "    such as {}", examples.join(", "));
     }
     out
@@ -206,6 +207,19 @@ mod tests {
         ] {
             assert!(told.lines().any(|l| l == line), "{line} is not in\n{told}");
         }
+    }
+
+    #[test]
+    fn th_61_what_a_device_says_does_not_reach_the_terminal_raw() {
+        let told = decision(
+            "wifi",
+            "id",
+            &json!({"outcome": "closed", "detail": "\u{1b}]0;title\u{7}\nwifi on another",
+                "missing": ["\u{9b}31m"], "device": {"product_name": "Mac14,2\u{1b}[2J", "os_version": "1\r4"}}),
+        );
+        assert!(!told.chars().any(|c| c.is_control() && c != '\n'), "{told:?}");
+        assert!(told.contains("  device: Mac14,2\u{fffd}[2J\n"), "{told:?}");
+        assert!(!told.lines().any(|line| line.starts_with("wifi on another")), "{told:?}");
     }
 
     #[test]
