@@ -4,11 +4,12 @@
 //! what can change (the version of the operating system), and the attested one for what cannot (model, serial number, UDID). What a
 //! policy *requires* is looked for among the attested facts only ([`crate::require`]).
 //!
-//! Of two claims the newer one counts, so that a late message never overwrites newer knowledge (RG-24).
+//! Of two claims the newer one counts, so that a late message never overwrites newer knowledge (RG-24). What identifies a device is
+//! fixed when it enrolls: a later claim that differs is told and not used (TH-39).
 
 mod attested;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use attestation::{Asked, can_attest};
 use mdm_core::hardware::{self, Claims};
@@ -90,6 +91,9 @@ pub struct Facts {
     /// an attestation was asked for then, if one was due.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub attestation_asked: bool,
+    /// What the device has since said otherwise of what identifies it, and that this was told.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub differs: BTreeSet<FactName>,
 }
 
 impl Facts {
@@ -127,6 +131,17 @@ impl Facts {
         changed
     }
 
+    /// Takes in a claim about what never changes: the first one counts. False if it differs from what is known.
+    pub fn learn_once(&mut self, name: FactName, value: &str, source: Source, at: Timestamp) -> bool {
+        match self.known.get(&name).map(|known| &known.value) {
+            Some(FactValue::Text(known)) => known.eq_ignore_ascii_case(value),
+            Some(FactValue::Flag(_)) | None => {
+                self.learn(name, FactValue::Text(value.to_owned()), source, at);
+                true
+            }
+        }
+    }
+
     /// Takes in a verdict on an attestation that came at `now`.
     pub fn learn_attested(&mut self, judged: &attestation::Judged, now: Timestamp) {
         self.attested = AttestedFacts::after(self.attested.take(), judged, now);
@@ -139,6 +154,7 @@ impl Facts {
         }
         self.asked_at = self.asked_at.max(other.asked_at);
         self.attestation_asked |= other.attestation_asked;
+        self.differs.extend(other.differs);
         let newer = |a: &AttestedFacts, b: &AttestedFacts| a.judged_at > b.judged_at;
         if other.attested.as_ref().is_some_and(|b| self.attested.as_ref().is_none_or(|a| newer(b, a))) {
             self.attested = other.attested;

@@ -83,7 +83,7 @@ async fn learn(
     let mut chain = None;
     if let Some(mut answers) = answers {
         chain = answers.device_properties_attestation.take();
-        target::learn_answers(&mut facts, answers, now);
+        target::learn_answers(tx, enrollment, &mut facts, answers, now).await?;
     }
     let serial_number = facts.text(FactName::SerialNumber).map(str::to_owned);
     let provisioning_udid = facts.text(FactName::ProvisioningUdid).map(str::to_owned);

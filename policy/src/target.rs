@@ -1,11 +1,12 @@
 //! One enrollment as the decision sees it: its facts and the values of its templates.
 
 use mdm_core::command::device_information::Answers;
-use mdm_core::enrollment::{Channel, DeviceKey};
+use mdm_core::enrollment::{Channel, DeviceKey, EnrollmentKind};
 use mdm_core::hardware::{Hardware, OsVersion};
 use mdm_core::time::Timestamp;
 use store::Tx;
 use store::enrollments::Enrollment;
+use store::events::{self, NewEvent};
 
 use crate::decision::Target;
 use crate::error::{Result, corrupt};
@@ -35,8 +36,38 @@ pub(crate) fn from_authenticate(enrollment: &Enrollment) -> Facts {
     facts
 }
 
-/// Takes in an answer to `DeviceInformation`.
-pub(crate) fn learn_answers(facts: &mut Facts, answers: Answers, at: Timestamp) {
+/// What identifies a device.
+const IDENTIFIERS: [FactName; 3] = [FactName::SerialNumber, FactName::Udid, FactName::ProvisioningUdid];
+
+/// Takes in an answer to `DeviceInformation`. What it says otherwise of what identifies the device is an event, once.
+pub(crate) async fn learn_answers(
+    tx: &mut Tx,
+    enrollment: &Enrollment,
+    facts: &mut Facts,
+    answers: Answers,
+    now: Timestamp,
+) -> Result<()> {
+    let differ = take_in(enrollment, facts, answers, now);
+    if differ.is_empty() {
+        return Ok(());
+    }
+    tracing::warn!(enrollment.id = %enrollment.id, "a device says that it is another one than has enrolled");
+    let event = NewEvent {
+        at: now,
+        kind: "facts.identity_differs",
+        enrollment: Some(enrollment.id),
+        command: None,
+        actor: "device",
+        summary: "The device claims another identity than it enrolled with; the claim is not used",
+        data: &serde_json::json!({ "facts": differ }),
+    };
+    Ok(events::record(tx, &event).await?)
+}
+
+/// Takes in an answer; gives what it says otherwise of what identifies the device, for the first time.
+fn take_in(enrollment: &Enrollment, facts: &mut Facts, answers: Answers, at: Timestamp) -> Vec<FactName> {
+    let claims = [&answers.serial_number, &answers.udid, &answers.provisioning_udid];
+    let differ = identify(enrollment, facts, claims, at);
     let mut learn = |name, value: Option<FactValue>| {
         if let Some(value) = value {
             facts.learn(name, value, Source::DeviceInformation, at);
@@ -47,10 +78,28 @@ pub(crate) fn learn_answers(facts: &mut Facts, answers: Answers, at: Timestamp) 
     learn(FactName::BuildVersion, answers.build_version.map(FactValue::Text));
     learn(FactName::Model, answers.model.map(FactValue::Text));
     learn(FactName::ModelName, answers.model_name.map(FactValue::Text));
-    learn(FactName::SerialNumber, answers.serial_number.map(FactValue::Text));
-    learn(FactName::Udid, answers.udid.map(FactValue::Text));
-    learn(FactName::ProvisioningUdid, answers.provisioning_udid.map(FactValue::Text));
     learn(FactName::IsAppleSilicon, answers.is_apple_silicon.map(FactValue::Flag));
+    differ
+}
+
+/// Serial number and UDID are fixed by `Authenticate`, whose word was compared with what the enrollment profile was issued for; of
+/// what it does not say, the first claim counts. A user channel and User Enrollment name no device.
+fn identify(enrollment: &Enrollment, facts: &mut Facts, claims: [&Option<String>; 3], at: Timestamp) -> Vec<FactName> {
+    let mut differ = Vec::new();
+    if enrollment.channel == Channel::User || enrollment.kind == EnrollmentKind::User {
+        return differ;
+    }
+    let mut enrolled = from_authenticate(enrollment);
+    for (name, claim) in IDENTIFIERS.into_iter().zip(claims) {
+        if let Some(fixed) = enrolled.known.remove(&name) {
+            facts.known.insert(name, fixed);
+        }
+        let Some(claim) = claim.as_deref().filter(|claim| !claim.is_empty()) else { continue };
+        if !facts.learn_once(name, claim, Source::DeviceInformation, at) && facts.differs.insert(name) {
+            differ.push(name);
+        }
+    }
+    differ
 }
 
 /// The stored facts of one enrollment alone.
@@ -86,9 +135,10 @@ pub(crate) fn read(body: Option<&str>, enrollment: &Enrollment) -> Facts {
     })
 }
 
-/// What is believed of a device, as its user channel sees it: what the user channel said itself counts too.
-pub(crate) fn of_user(mut device: Facts, own: Facts) -> Facts {
+/// What is believed of a device, as its user channel sees it: what the user channel said itself counts too, but not who it is.
+pub(crate) fn of_user(mut device: Facts, mut own: Facts) -> Facts {
     let asked_at = own.asked_at;
+    own.known.retain(|name, _| !IDENTIFIERS.contains(name));
     device.merge(own);
     Facts { asked_at, ..device }
 }

@@ -10,6 +10,7 @@ mod device;
 mod ending;
 mod failures;
 mod forms;
+mod identity;
 mod ledger;
 mod traces;
 mod world;
