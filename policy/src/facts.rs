@@ -12,6 +12,7 @@ mod attested;
 use std::collections::{BTreeMap, BTreeSet};
 
 use attestation::{Asked, can_attest};
+use mdm_core::enrollment::Channel;
 use mdm_core::hardware::{self, Claims};
 use mdm_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -88,7 +89,7 @@ pub struct Facts {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked_at: Option<Timestamp>,
     /// Since it enrolled, the device has answered a `DeviceInformation` of ours that went out when it was known that it can attest:
-    /// an attestation was asked for then, if one was due.
+    /// an attestation was asked for then, if one was due. On a user channel: it has answered, and there is nothing more to ask for.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub attestation_asked: bool,
     /// What the device has since said otherwise of what identifies it, and that this was told.
@@ -98,10 +99,10 @@ pub struct Facts {
 
 impl Facts {
     /// Notes that a `DeviceInformation` of ours was answered, or refused. To be called before what the answer says is learned: what
-    /// was asked followed from what was known.
-    pub fn note_asked(&mut self, now: Timestamp) {
+    /// was asked followed from what was known. A user channel is never asked for an attestation: asking it again is in vain.
+    pub fn note_asked(&mut self, channel: Channel, now: Timestamp) {
         self.asked_at = Some(now);
-        self.attestation_asked |= can_attest(&self.silicon());
+        self.attestation_asked |= channel == Channel::User || can_attest(&self.silicon());
     }
 
     /// What is known of the device that an attestation depends on.

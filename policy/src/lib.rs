@@ -43,6 +43,7 @@ pub mod template;
 mod writes;
 pub mod trace;
 mod unique_keys;
+mod users;
 mod walk;
 
 use mdm_core::enrollment::Channel;

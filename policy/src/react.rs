@@ -18,7 +18,7 @@ use crate::facts::FactName;
 use crate::prove;
 use crate::reason::ReasonCode;
 use crate::writes::Writes;
-use crate::{CREATED_BY, Context, label_rules, target};
+use crate::{CREATED_BY, Context, label_rules, target, users};
 
 /// Whether a report can mean anything for policies: facts, or a command of theirs that has ended.
 pub fn concerns(done: &Done) -> bool {
@@ -76,7 +76,7 @@ async fn learn(
     }
     let complete = answers.as_ref().is_some_and(|a| a.product_name.is_some() && a.os_version.is_some());
     if ours {
-        facts.note_asked(now);
+        facts.note_asked(enrollment.channel, now);
     } else if complete {
         facts.asked_at = Some(now);
     }
@@ -101,7 +101,8 @@ async fn learn(
     }
     target::save(tx, enrollment, &facts, now).await?;
     label_rules::follow(tx, ctx, enrollment, &facts, now).await?;
-    advance_enrollment(tx, ctx, enrollment, Presence::Connected, now).await
+    advance_enrollment(tx, ctx, enrollment, Presence::Connected, now).await?;
+    users::follow(tx, ctx, enrollment, now).await
 }
 
 /// `InstallProfile` or `RemoveProfile` has ended.

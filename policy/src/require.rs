@@ -69,7 +69,10 @@ impl Requirements {
         let mut wrong = Vec::new();
         let mut add = |field: String, expected: &str| wrong.push(FieldError { field, expected: expected.to_owned() });
         if self.max_age_hours.is_some_and(|hours| !(1..=MOST_HOURS).contains(&hours)) {
-            add("require.max_age_hours".to_owned(), "between 1 and 8784; Apple makes a new attestation every 168 hours at most");
+            add(
+                "require.max_age_hours".to_owned(),
+                "between 1 and 8784; Apple makes a new attestation every 168 hours at most",
+            );
         }
         for (platform, version) in &self.os_at_least {
             if version.parse::<OsVersion>().is_err() {
@@ -78,7 +81,10 @@ impl Requirements {
         }
         let is_model = |model: &String| (1..=64).contains(&model.len()) && model.bytes().all(|b| b.is_ascii_graphic());
         if self.models.len() > MOST_MODELS || !self.models.iter().all(is_model) {
-            add("require.models".to_owned(), "at most 500 software update device IDs, each 1 to 64 printable characters");
+            add(
+                "require.models".to_owned(),
+                "at most 500 software update device IDs, each 1 to 64 printable characters",
+            );
         }
         wrong
     }
@@ -113,6 +119,23 @@ pub fn unmet(required: &Requirements, kind: EnrollmentKind, facts: &Facts, now: 
 pub fn ask_first(required: &Requirements, kind: EnrollmentKind, facts: &Facts) -> bool {
     let asked = facts.asked_at.is_some() && (facts.attestation_asked || facts.attested.is_some());
     !required.is_empty() && !is_beyond(required, kind) && !asked && can_attest(&facts.silicon())
+}
+
+/// Whether another attestation of the same device could meet what was not met.
+pub(crate) fn may_be_met_later(reason: ReasonCode) -> bool {
+    use ReasonCode as R;
+    matches!(
+        reason,
+        R::AttestationMissing
+            | R::AttestationStale
+            | R::AttestationRefused
+            | R::AttestationMismatch
+            | R::ValueNotAttested
+            | R::SipDisabled
+            | R::SecureBootTooWeak
+            | R::ThirdPartyKextsAllowed
+            | R::AttestedOsTooOld
+    )
 }
 
 /// Whether no attestation of such an enrollment can ever do: in User Enrollment Apple names no device (TH-41).

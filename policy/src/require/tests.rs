@@ -1,5 +1,6 @@
 use attestation::{Judged, Verdict};
 use mdm_core::crypto::attestation::{AttestationError, Attested};
+use mdm_core::enrollment::Channel;
 use proptest::prelude::*;
 
 use super::*;
@@ -205,22 +206,30 @@ fn hardware_that_cannot_attest_is_said_to_be_so() {
 fn who_was_not_asked_for_want_of_knowledge_is_asked_once_more_and_no_more() {
     // Nothing is known, and the first question goes without a nonce.
     let mut known = Facts::default();
-    known.note_asked(NOW);
+    known.note_asked(Channel::Device, NOW);
     let answer = facts("Mac14,2", "14.6", None);
     known.merge(answer.clone());
     assert!(ask_first(&strict(), EnrollmentKind::Device, &known));
     assert!(!ask_first(&Requirements::default(), EnrollmentKind::Device, &known), "where nothing is required");
     // Whatever becomes of the second question: it was asked.
-    known.note_asked(NOW);
+    known.note_asked(Channel::Device, NOW);
     assert!(!ask_first(&strict(), EnrollmentKind::Device, &known));
     assert_eq!(reason(&strict(), &known), Some(ReasonCode::AttestationMissing));
     // Who was known from the start is asked with the first question.
     let mut known = answer;
-    known.note_asked(NOW);
+    known.note_asked(Channel::Device, NOW);
     assert!(!ask_first(&strict(), EnrollmentKind::Device, &known));
+    // A user channel is never asked for one: whatever it answers, even nothing, it is not asked again.
+    let mut user = Facts::default();
+    user.note_asked(Channel::User, NOW);
+    assert!(!ask_first(
+        &strict(),
+        EnrollmentKind::Device,
+        &crate::target::of_user(facts("Mac14,2", "14.6", None), user)
+    ));
     // Who cannot is not asked.
     let mut intel = Facts::default();
-    intel.note_asked(NOW);
+    intel.note_asked(Channel::Device, NOW);
     intel.merge(facts("MacBookPro16,1", "14.6", None));
     assert!(!ask_first(&strict(), EnrollmentKind::Device, &intel));
     // An answer that was not asked for by us counts as well.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use mdm_core::certificate::Certificate;
+use mdm_core::enrollment::EnrollmentKind;
 use mdm_core::ids::EnrollmentId;
 use mdm_core::plist::{Dictionary, Value};
 use mdm_core::report::Status;
@@ -182,6 +183,43 @@ async fn a_device_that_was_not_known_is_asked_for_its_attestation_as_soon_as_it_
         assert!(nonce(&second).is_some());
         assert!(w.refuse(id, &second).await.is_none());
         assert_eq!(w.state(policy, id).await, state("blocked", Some(ReasonCode::AttestationMissing)));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_user_channel_is_asked_once_and_the_attestation_is_asked_of_its_device() {
+    on_both(|store| async move {
+        let (w, apple) = world(store);
+        let policy = w
+            .policy_for_all(json!({
+                "channel": "user", "client_identifier": "{random}", "subject": [[["CN", "{random}"]]],
+                "ca_accepts_unattested": true, "require": {"sip_enabled": true},
+            }))
+            .await;
+        let mac = device(1, "Mac14,2", "14.6");
+        let id = w.enroll(mac).await;
+        let user = w.enroll_user(id, EnrollmentKind::Device, 1).await;
+        let question = asked(&w, user).await;
+        assert_eq!(nonce(&question), None, "a user channel has no attestation to give");
+        assert!(w.refuse(user, &question).await.is_none(), "not again in the same session");
+        assert_eq!(w.state(policy, user).await, state("blocked", Some(ReasonCode::AttestationMissing)));
+
+        assert!(answered(&w, &apple, id, mac, &Fault::None).await.is_none(), "the policy is for the user channel");
+        w.reconcile().await;
+        let sent = w.idle(user).await.expect("the profile");
+        assert_eq!(sent.request_type, "InstallProfile");
+
+        // An answer that opens nothing is no reason to ask again before the next day.
+        let other = w.enroll(device(2, "Mac14,2", "14.6")).await;
+        let user = w.enroll_user(other, EnrollmentKind::Device, 2).await;
+        let question = asked(&w, user).await;
+        assert!(w.poll(user, Status::Acknowledged, Some(&question), mac.answers()).await.is_none());
+        let question = asked(&w, other).await;
+        assert!(w.refuse(other, &question).await.is_none());
+        w.reconcile().await;
+        assert!(w.idle(user).await.is_none() && w.idle(other).await.is_none());
+        assert_eq!(w.state(policy, user).await, state("blocked", Some(ReasonCode::AttestationMissing)));
     })
     .await;
 }
