@@ -154,9 +154,9 @@ pub struct StateCount {
 pub struct FormCount {
     /// The type of the key.
     pub key_type: String,
-    /// The key is in the Secure Enclave.
+    /// `HardwareBound` was asked for. Where the key is, only an attestation that the authority checked can say.
     pub hardware_bound: bool,
-    /// The authority was given an attestation.
+    /// `Attest` was asked for. That an attestation was given is the authority's to check.
     pub attested: bool,
     /// How many.
     pub count: i64,

@@ -34,9 +34,9 @@ pub(crate) struct AcmeCertificate {
     serial_number: String,
     /// `KeyType` and `KeySize` as the certificate has them, such as `ECSECPrimeRandom 256`.
     key_type: String,
-    /// `HardwareBound` was asked for.
+    /// `HardwareBound` was asked for. Where the key is, only an attestation that the authority checked can say.
     hardware_bound: bool,
-    /// `Attest` was asked for.
+    /// `Attest` was asked for. That an attestation was given is the authority's to check.
     attested: bool,
     /// From when it is valid.
     not_before: When,

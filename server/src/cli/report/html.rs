@@ -188,9 +188,9 @@ fn certificates(p: &PolicyReport) -> Markup {
         p.forms.iter().filter(|f| f.hardware_bound == hardware && f.attested == attested).map(|f| f.count).sum()
     };
     let parts = [
-        ("verified", "hardware-bound and attested", form(true, true)),
-        ("installing", "hardware-bound, not attested", form(true, false)),
-        ("held", "software key, not attested", form(false, false) + form(false, true)),
+        ("verified", "asked for as hardware-bound and attested", form(true, true)),
+        ("installing", "asked for as hardware-bound, not attested", form(true, false)),
+        ("held", "asked for with a software key", form(false, false) + form(false, true)),
     ];
     let today = p.at.unix_seconds().div_euclid(86_400);
     html! {

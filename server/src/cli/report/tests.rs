@@ -107,7 +107,7 @@ fn the_words_name_states_silicon_reasons_and_the_rollout() {
         "wifi, revision 2, on 500 enrollments, 2026-11-22 04:00 UTC",
         "450 verified, 3 being installed, 10 waiting, 31 refused, 6 failing",
         "attests (A11, A12X and later, Apple silicon): 410 verified, 3 being installed, 6 failing",
-        "410 ECSECPrimeRandom 256, hardware-bound, attested",
+        "410 ECSECPrimeRandom 256, asked for as hardware-bound, attested",
         "124 within 30 days; renewal due for 20 within 30 days",
         "12 proved, 2 failed, 1 under way",
         "6  install_failed: The device answered the profile with an error. Read the error chain.",

@@ -30,7 +30,7 @@ fn one(out: &mut String, p: &PolicyReport) {
     for form in &p.forms {
         let bound = if form.hardware_bound { "hardware-bound" } else { "not hardware-bound" };
         let attested = if form.attested { "attested" } else { "not attested" };
-        let _ = writeln!(out, "  certificates  {} {}, {bound}, {attested}", form.count, form.key_type);
+        let _ = writeln!(out, "  certificates  {} {}, asked for as {bound}, {attested}", form.count, form.key_type);
     }
     if !p.ends.is_empty() {
         let soon = within(p, &p.ends, 30);
