@@ -69,10 +69,11 @@ pub async fn roll_back(
     r.state = State::RolledBack;
     r.due_at = None;
     r.why = Some(why.unwrap_or("an operator has rolled it back").to_owned());
-    save(tx, &r, was, now).await?;
+    // The row of the policy first, as whoever writes a revision does: the two would deadlock otherwise.
     if let Some(from) = r.from_revision {
         rollouts::point_back(tx, r.policy, from, now).await?;
     }
+    save(tx, &r, was, now).await?;
     assignments::due_policy(tx, r.policy, now).await?;
     tx.wake(Wake::Reconcile);
     event(tx, &r, "rollout.rolled_back", "The revision was rolled back", actor, now).await?;

@@ -222,6 +222,38 @@ async fn where_there_is_nothing_to_go_back_to_the_profile_is_taken_off_and_it_ca
 }
 
 #[tokio::test]
+async fn what_a_person_has_stopped_does_not_begin_again_by_an_edit_of_the_scope() {
+    story(|world| async move {
+        let device = world.devices(1).await[0];
+        let id = world.policy(json!([{"percent": 100, "wait_minutes": 60}])).await;
+        world.assign(id).await;
+        let policy = world.stored(id).await;
+        let mut tx = world.store.begin().await.unwrap();
+        pause(&mut tx, &policy, None, "token:ops", world.now()).await.unwrap();
+        tx.commit().await.unwrap();
+        world.assign(id).await;
+        world.reconcile().await;
+        assert_eq!(world.rollout(id).await.state, State::Paused);
+        assert_eq!(world.state(id, device).await, "held");
+
+        let mut tx = world.store.begin().await.unwrap();
+        roll_back(&mut tx, &policy, None, "token:ops", world.now()).await.unwrap();
+        tx.commit().await.unwrap();
+        world.assign(id).await;
+        world.reconcile().await;
+        assert_eq!(world.rollout(id).await.state, State::RolledBack);
+        assert_eq!(world.state(id, device).await, "held");
+
+        let mut tx = world.store.begin().await.unwrap();
+        resume(&mut tx, &policy, None, "token:ops", world.now()).await.unwrap();
+        tx.commit().await.unwrap();
+        world.reconcile().await;
+        assert_eq!(world.state(id, device).await, "awaiting_facts", "by a person it does");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_pause_holds_back_what_waits_in_the_queue_and_the_certificate_stays() {
     story(|world| async move {
         let device = world.devices(1).await[0];
@@ -350,6 +382,43 @@ async fn a_policy_on_nobody_does_not_begin_its_steps() {
         world.delete(id).await;
         world.later(HOUR).await;
         assert_eq!(world.rollout(id).await.state, State::Superseded);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_rollback_waits_for_who_writes_a_revision_at_this_moment_and_is_refused() {
+    story(|world| async move {
+        if world.store.dialect() == store::Dialect::Sqlite {
+            return;
+        }
+        let steps = json!([{"percent": 100, "wait_minutes": 0}]);
+        let devices = world.devices(1).await;
+        let id = world.policy(steps.clone()).await;
+        world.assign(id).await;
+        world.reconcile().await;
+        world.is(id, devices[0], "verified", 1).await;
+        world.look().await;
+        world.revise(id, "second", steps).await;
+        assert_eq!(world.rollout(id).await.from_revision, Some(1));
+        let policy = world.stored(id).await;
+
+        // What a revision does first, and what it does last.
+        let mut revision = world.store.begin().await.unwrap();
+        store::scopes::begin_walk(&mut revision, id, world.now()).await.unwrap();
+        let back = async {
+            let mut tx = world.store.begin().await.unwrap();
+            let refused = roll_back(&mut tx, &policy, None, "token:ops", world.now()).await.unwrap_err();
+            tx.rollback().await.unwrap();
+            refused
+        };
+        let written = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            assert_eq!(store::rollouts::supersede(&mut revision, id, 3, world.now()).await.unwrap(), 1);
+            revision.commit().await.unwrap();
+        };
+        let (refused, ()) = tokio::join!(back, written);
+        assert!(matches!(refused, Error::Changed), "{refused}");
     })
     .await;
 }
