@@ -48,7 +48,8 @@ pub struct Document {
     /// What it wants the common name to be. `generic` only; with step-ca always `identifier`.
     #[serde(default = "any_common_name")]
     pub common_name: CommonNameRule,
-    /// It verifies attestations itself, as step-ca does. Where false, its webhook must show Assay each attestation. `generic` only.
+    /// It verifies attestations itself and compares the identifier with them, as step-ca does: only with `identifier` `attested`. Where
+    /// false, its webhook must show Assay each attestation. `generic` only.
     #[serde(default)]
     pub verifies_attestation: bool,
 }
@@ -111,8 +112,20 @@ impl Document {
                 wrong("verifies_attestation", "left out with step-ca, which always does");
             }
         }
+        if self.kind == Kind::Generic && self.verifies_attestation && self.identifier != IdentifierRule::Attested {
+            wrong(
+                "verifies_attestation",
+                "false unless identifier is attested: whoever does not compare the identifier with the attestation shows it to Assay",
+            );
+        }
         let mut found = 0_usize;
         for pem in &self.issuers {
+            // All of the text is stored, and shown to whoever may read authorities.
+            let blocks = |begin: &str| pem.matches(begin).count();
+            if blocks("-----BEGIN ") != blocks("-----BEGIN CERTIFICATE-----") || pem.contains("PRIVATE KEY") {
+                wrong("issuers", "PEM certificates and nothing else: a private key does not belong here");
+                continue;
+            }
             match pem_chain(pem) {
                 Ok(chain) if chain.iter().all(Certificate::is_ca) => found += chain.len(),
                 Ok(_) => wrong("issuers", "CA certificates only"),
@@ -120,12 +133,6 @@ impl Document {
             }
         }
         if found > MAX_ISSUERS {
-            // All of the text is stored, and shown to whoever may read authorities.
-            let blocks = |begin: &str| pem.matches(begin).count();
-            if blocks("-----BEGIN ") != blocks("-----BEGIN CERTIFICATE-----") || pem.contains("PRIVATE KEY") {
-                wrong("issuers", "PEM certificates and nothing else: a private key does not belong here");
-                continue;
-            }
             wrong("issuers", "at most 16 certificates");
         }
         errors
@@ -192,13 +199,6 @@ mod tests {
     }
 
     #[test]
-    fn a_document_reads_back() {
-        let document = document(json!({"issuers": [pem(true)], "notes": "ours"}));
-        let text = serde_json::to_string(&document).unwrap();
-        assert_eq!(serde_json::from_str::<Document>(&text).unwrap(), document);
-    }
-}
-    #[test]
     fn th_64_a_private_key_beside_an_issuer_is_refused() {
         let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
         for pasted in [format!("{}{key}", pem(true)), format!("{key}{}", pem(true))] {
@@ -220,3 +220,10 @@ mod tests {
         assert_eq!(fields(generic("attested")), Vec::<String>::new());
     }
 
+    #[test]
+    fn a_document_reads_back() {
+        let document = document(json!({"issuers": [pem(true)], "notes": "ours"}));
+        let text = serde_json::to_string(&document).unwrap();
+        assert_eq!(serde_json::from_str::<Document>(&text).unwrap(), document);
+    }
+}

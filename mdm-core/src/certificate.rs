@@ -15,7 +15,7 @@ use crate::time::Timestamp;
 
 mod description;
 
-pub use description::SubjectKey;
+pub use description::{SubjectKey, read_name};
 
 /// `UID` of a distinguished name (RFC 4519 §2.39): an MDM push certificate carries its topic there.
 const USER_ID: ObjectIdentifier = ObjectIdentifier::new_unwrap("0.9.2342.19200300.100.1.1");
@@ -211,28 +211,8 @@ impl Certificate {
 
     /// The names of the subject alternative name extension that an ACME payload can ask for.
     pub fn alt_names(&self) -> Vec<AltName> {
-        let Some(names) =
-            self.extension_value(ID_CE_SUBJECT_ALT_NAME).and_then(|value| SubjectAltName::from_der(value).ok())
-        else {
-            return Vec::new();
-        };
-        let text = Ia5String::to_string;
-        names
-            .0
-            .iter()
-            .filter_map(|name| match name {
-                GeneralName::DnsName(value) => Some(AltName::Dns(text(value))),
-                GeneralName::Rfc822Name(value) => Some(AltName::Email(text(value))),
-                GeneralName::UniformResourceIdentifier(value) => Some(AltName::Uri(text(value))),
-                GeneralName::OtherName(other) if other.type_id == USER_PRINCIPAL_NAME => {
-                    other.value.decode_as::<Utf8StringRef<'_>>().ok().map(|v| AltName::UserPrincipal(v.to_string()))
-                }
-                GeneralName::OtherName(other) if other.type_id == PERMANENT_IDENTIFIER => {
-                    permanent_identifier(&other.value).map(AltName::Permanent)
-                }
-                _ => None,
-            })
-            .collect()
+        let names = self.extension_value(ID_CE_SUBJECT_ALT_NAME).and_then(read_alt_names);
+        names.into_iter().flatten().flatten().collect()
     }
 
     /// The value of an extension (the content of its OCTET STRING), by its dotted OID.
@@ -306,6 +286,29 @@ impl Certificate {
 
     pub(crate) fn parsed(&self) -> &x509_cert::Certificate {
         &self.parsed
+    }
+}
+
+/// Reads the value of a subject alternative name extension: each name, or none for a name of a kind that [`AltName`] does not have.
+/// Nothing where it is not such a value.
+pub fn read_alt_names(extension: &[u8]) -> Option<Vec<Option<AltName>>> {
+    let names = SubjectAltName::from_der(extension).ok()?;
+    Some(names.0.iter().map(alt_name).collect())
+}
+
+fn alt_name(name: &GeneralName) -> Option<AltName> {
+    let text = Ia5String::to_string;
+    match name {
+        GeneralName::DnsName(value) => Some(AltName::Dns(text(value))),
+        GeneralName::Rfc822Name(value) => Some(AltName::Email(text(value))),
+        GeneralName::UniformResourceIdentifier(value) => Some(AltName::Uri(text(value))),
+        GeneralName::OtherName(other) if other.type_id == USER_PRINCIPAL_NAME => {
+            other.value.decode_as::<Utf8StringRef<'_>>().ok().map(|v| AltName::UserPrincipal(v.to_string()))
+        }
+        GeneralName::OtherName(other) if other.type_id == PERMANENT_IDENTIFIER => {
+            permanent_identifier(&other.value).map(AltName::Permanent)
+        }
+        _ => None,
     }
 }
 

@@ -3,7 +3,7 @@
 use ca::{Asking, Authority, CommonNameRule, IdentifierRule, Refusal};
 use mdm_core::certificate::pem_chain;
 use mdm_core::hardware::Platform;
-use mdm_core::ids::PolicyName;
+use mdm_core::ids::{PolicyId, PolicyName};
 use mdm_core::profile::acme::{AcmePayload, Attest};
 use mdm_core::time::Timestamp;
 use store::enrollments::Enrollment;
@@ -15,7 +15,7 @@ use crate::error::{Error, Result, corrupt};
 use crate::facts::FactName;
 use crate::gate::Wish;
 use crate::reason::ReasonCode;
-use crate::template::Values;
+use crate::template::{Values, Variable};
 
 /// How many policies are looked through at a time.
 const PAGE: i64 = 200;
@@ -157,6 +157,13 @@ pub async fn known(tx: &mut Tx, enrollment: &Enrollment, now: Timestamp) -> Resu
     })
 }
 
+/// Whether this revision of a policy makes its `ClientIdentifier` of `{random}`, so that only who was sent it can know it.
+pub async fn has_one_time_identifier(tx: &mut Tx, policy: PolicyId, revision: i64) -> Result<bool> {
+    let wording = policies::wording(tx, policy, revision).await?;
+    let policy = wording.and_then(|wording| AcmePolicy::from_json(&wording.body).ok());
+    Ok(policy.is_some_and(|policy| policy.client_identifier_uses(Variable::Random)))
+}
+
 /// The policies that name this authority.
 pub async fn users(tx: &mut Tx, authority: &str) -> Result<Vec<policies::Policy>> {
     let mut found = Vec::new();
@@ -193,7 +200,6 @@ mod tests {
     use super::*;
     use crate::decision::decision;
     use crate::facts::{FactValue, Facts, Source};
-    use crate::template::Variable;
 
     fn policy(change: serde_json::Value) -> AcmePolicy {
         let mut json = json!({

@@ -258,6 +258,9 @@ pub fn decision(
                 if open.attest == Attest::True && !attested_udid && policy.client_identifier_uses(Variable::Udid) {
                     decision.notes.push(ReasonCode::MacUdidNotAttested.into());
                 }
+                if open.attest != Attest::True && !policy.client_identifier_uses(Variable::Random) {
+                    decision.notes.push(ReasonCode::ClientIdentifierNoSecret.into());
+                }
                 if companion::left_out(policy, &device) {
                     decision.notes.push(ReasonCode::CompanionLeftOut.into());
                 }
@@ -351,6 +354,20 @@ mod tests {
         assert!(refused.detail.unwrap().contains("{user_short_name}"));
         let refused = decide(&named, "Mac14,2", "14.0", EnrollmentKind::Device, Channel::User);
         assert_eq!(reason(&refused), Some(ReasonCode::ChannelNotWanted));
+    }
+
+    #[test]
+    fn th_43_an_identifier_that_is_no_secret_is_pointed_out_where_nothing_is_attested() {
+        let codes = |identifier: &str, product: &str| {
+            let policy = policy(json!({"client_identifier": identifier, "ca_accepts_unattested": true}));
+            let decided = decide(&policy, product, "16.0", EnrollmentKind::Device, Channel::Device);
+            assert_eq!(decided.outcome, Outcome::Open);
+            decided.notes.into_iter().map(|n| n.code).collect::<Vec<_>>()
+        };
+        let ignored = ReasonCode::AttestIgnoredBySilicon;
+        assert_eq!(codes("{serial}", "iPhone9,1"), [ignored, ReasonCode::ClientIdentifierNoSecret]);
+        assert_eq!(codes("{random}", "iPhone9,1"), [ignored]);
+        assert_eq!(codes("{serial}", "iPhone15,2"), []);
     }
 
     #[test]

@@ -160,6 +160,11 @@ reasons! {
         "On a Mac the attested UDID is the ProvisioningUDID, which differs from {udid} on Apple silicon.",
         "DeviceInformation, DevicePropertiesAttestation; threat TH-40",
         "Use {serial} or {provisioning_udid} in client_identifier.";
+    /// TH-43.
+    ClientIdentifierNoSecret = "client_identifier_no_secret":
+        "Without an attestation ClientIdentifier is all that tells the device from others, and one without {random} can be known by others.",
+        "docs/certificate-authorities.md; threat TH-43",
+        "Use {random} in client_identifier: a webhook of Assay says no to any other without an attestation.";
     /// Q1, of a named authority.
     CaUnattested = "ca_unattested":
         "The certificate authority issues to attested devices only, and this device gives no attestation.",

@@ -296,6 +296,39 @@ async fn th_44_there_is_one_identifier_and_it_is_compared_octet_for_octet() {
 }
 
 #[tokio::test]
+async fn th_39_a_certificate_with_a_name_that_was_not_delivered_is_not_allowed() {
+    story(|world| async move {
+        let webhook = world.webhook("step", Authorizing).await;
+        let device = world.device("C02A", "step").await;
+        let body = world.authorizing("C02A", &spki());
+        let with = async |key: &str, value: Json| {
+            altered(&world, &webhook, &body, |body| body["x509Certificate"][key] = value).await
+        };
+        // A template that copies the request: what the device, or its user, wrote into it.
+        assert_eq!(with("subject", json!({"commonName": "ceo@example.com"})).await.no(), "names_differ");
+        let extra = json!({"extraNames": [{"type": "2.5.4.3", "value": "ceo@example.com"}]});
+        assert_eq!(with("subject", extra).await.no(), "names_differ");
+        let sans =
+            json!([{"type": "permanentIdentifier", "value": "C02A"}, {"type": "email", "value": "ceo@example.com"}]);
+        assert_eq!(with("sans", sans).await.no(), "names_differ");
+        assert_eq!(with("emailAddresses", json!(["ceo@example.com"])).await.no(), "names_differ");
+        assert!(world.attempt(&device).await.authorized_at.is_none());
+        // The template of the documentation: what Assay gave it.
+        let sans = json!([
+            {"type": "permanentIdentifier", "value": "C02A"}, {"type": "dns", "value": "phone.example.com"},
+            {"type": "1.3.6.1.4.1.311.20.2.3", "value": "utf8:ada@example.com"},
+        ]);
+        let names = json!([{"type": "2.5.4.10", "value": "Example"}, {"type": "2.5.4.3", "value": "C02A"}]);
+        let filled = altered(&world, &webhook, &body, |body| {
+            body["x509Certificate"]["sans"] = sans;
+            body["x509Certificate"]["subject"] = json!({"extraNames": names});
+        });
+        filled.await.yes();
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_revoked_webhook_and_a_deleted_authority_are_heard_no_more() {
     story(|world| async move {
         let webhook = world.webhook("step", Authorizing).await;

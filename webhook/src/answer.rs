@@ -121,7 +121,7 @@ async fn permission(
         authority: &webhook.authority,
         identifier,
         key: &wish.key,
-        common_name: wish.common_name.as_deref(),
+        names: &wish.names,
         shows_attestation: wish.attestation.is_some(),
     };
     // Two authorities that ask for one key at the same moment ask in turn.
@@ -191,7 +191,9 @@ async fn load(
                 && a.enrollment_id == attempt.enrollment_id
                 && matches!(a.state.as_str(), "installing" | "installed")
         });
+    let one_time = policy::has_one_time_identifier(tx, PolicyId(attempt.policy_id), attempt.revision).await?;
     let candidate = Candidate {
+        device: enrollment.parent.unwrap_or(enrollment.id).0,
         authority: attempt.authority_id,
         delivered_at: attempt.delivered_at.unwrap_or_default(),
         acknowledged: attempt.acknowledged_at.is_some(),
@@ -200,6 +202,7 @@ async fn load(
         enrolled: matches!(enrollment.state, EnrollmentState::Enrolled { .. }),
         assigned,
         user_enrollment: enrollment.kind == EnrollmentKind::User,
+        one_time,
         names: policy::device_names(tx, &enrollment, now).await?,
         expectation: expectation(&attempt)?,
         key_of_another: authorities::is_key_of_another(tx, &wish.key.spki_sha256, id).await?,

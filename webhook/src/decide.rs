@@ -6,13 +6,12 @@
 use ca::identifier::{Match, Names, is_well_formed};
 use ca::{Authority, IdentifierRule};
 use mdm_core::certificate::SubjectKey;
-use policy::proof::{Expectation, Expected};
+use policy::proof::Expectation;
+use store::attempts::MOST_OPEN;
 use uuid::Uuid;
 
 use crate::denial::Denial;
-
-/// `commonName` (RFC 5280).
-const COMMON_NAME: &str = "2.5.4.3";
+use crate::names::Told;
 
 /// What the call asks.
 #[derive(Debug, Clone, Copy)]
@@ -23,8 +22,8 @@ pub struct Asked<'a> {
     pub identifier: Option<&'a str>,
     /// The key.
     pub key: &'a SubjectKey,
-    /// The common name, where the call tells it.
-    pub common_name: Option<&'a str>,
+    /// The names that the certificate would have, as far as the call tells.
+    pub names: &'a [Told],
     /// The call shows an attestation.
     pub shows_attestation: bool,
 }
@@ -33,6 +32,8 @@ pub struct Asked<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Candidate {
+    /// The device's own enrollment, whichever of its channels it is of.
+    pub device: Uuid,
     /// The authority that its device was sent to.
     pub authority: Option<Uuid>,
     /// When it was delivered (ms).
@@ -49,6 +50,8 @@ pub struct Candidate {
     pub assigned: bool,
     /// It is a User Enrollment.
     pub user_enrollment: bool,
+    /// Its identifier was made of `{random}`: whoever knows it was told it.
+    pub one_time: bool,
     /// How its device is called.
     pub names: policy::Known,
     /// What was delivered.
@@ -84,9 +87,15 @@ pub fn decide(asked: &Asked<'_>, candidates: &[Candidate]) -> Result<Chosen, Den
     // whose common name is asked for, then the one that the device is busy with.
     ours.sort_by_key(|(_, c)| {
         let same_key = c.used_for.as_deref() == Some(asked.key.spki_sha256.as_slice());
-        let same_name = asked.common_name.is_some_and(|name| asks_for(&c.expectation, name));
+        let same_name = asked.names.iter().any(|name| name.is_common_name_of(&c.expectation));
         (!same_key, !same_name, c.acknowledged, std::cmp::Reverse(c.delivered_at))
     });
+    // An identifier that several devices were sent does not tell which of them asks.
+    let mut devices = ours.iter().filter(|(_, c)| c.enrolled && c.assigned).map(|(_, c)| c.device);
+    let first = devices.next();
+    if candidates.len() > MOST_OPEN || devices.any(|device| Some(device) != first) {
+        return Err(Denial::IdentifierOfSeveral);
+    }
     let mut why = Denial::OtherAuthority;
     for (place, (at, candidate)) in ours.into_iter().enumerate() {
         match judge(asked, identifier, candidate) {
@@ -118,10 +127,23 @@ fn judge(asked: &Asked<'_>, identifier: &str, candidate: &Candidate) -> Result<b
     if !is_own {
         return Err(Denial::IdentifierNotTheDevices);
     }
-    let must_be_shown = expectation.attested && !asked.authority.verifies_attestation;
+    // An authority that verifies an attestation, and compares the identifier with it, has seen that the device is this one. Any other
+    // has at most seen a device.
+    let compared = asked.authority.verifies_attestation
+        && asked.authority.identifier == IdentifierRule::Attested
+        && found == Match::Attested;
+    let must_be_shown = expectation.attested && !compared;
     let unattested = !expectation.attested && !asked.authority.accepts_unattested;
     if unattested || (must_be_shown && !asked.shows_attestation) {
         return Err(Denial::NotAttested);
+    }
+    // Without an attestation the identifier is all there is: it must be one that nobody else can know.
+    let secret = candidate.one_time && !expectation.names_device && found == Match::None;
+    if !expectation.attested && !secret && !asked.shows_attestation {
+        return Err(Denial::IdentifierNoSecret);
+    }
+    if !asked.names.iter().all(|name| name.was_delivered(identifier, expectation)) {
+        return Err(Denial::NamesDiffer);
     }
     let key = asked.key;
     if key.key_type != Some(expectation.key_type.as_str()) || key.key_size != Some(expectation.key_size) {
@@ -135,14 +157,6 @@ fn judge(asked: &Asked<'_>, identifier: &str, candidate: &Candidate) -> Result<b
         return Err(Denial::AlreadyUsed);
     }
     Ok(asked.shows_attestation)
-}
-
-/// Whether this common name was delivered.
-fn asks_for(expectation: &Expectation, common_name: &str) -> bool {
-    expectation
-        .subject
-        .iter()
-        .any(|name| name.kind == COMMON_NAME && name.value == Expected::Text(common_name.to_owned()))
 }
 
 fn names(known: &policy::Known) -> Names<'_> {

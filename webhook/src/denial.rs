@@ -49,12 +49,21 @@ denials! {
     /// TH-39, TH-40.
     IdentifierNotTheDevices = "identifier_not_the_devices":
         "The permanent identifier is not one that Apple attests of this device.";
+    /// TH-39: a permission is one device's.
+    IdentifierOfSeveral = "identifier_of_several":
+        "Several devices were sent this identifier, so that it is nobody's permission.";
+    /// TH-43.
+    IdentifierNoSecret = "identifier_no_secret":
+        "Without an attestation only a one-time identifier is a permission, and others know this one.";
     /// Q1.
     NotAttested = "not_attested":
         "The certificate authority issues to attested devices only, and this one showed no attestation.";
     /// Section (d) of the threat model.
     AttestationRefused = "attestation_refused":
         "The attestation that was shown proves nothing of this device and this key.";
+    /// Not what was delivered.
+    NamesDiffer = "names_differ":
+        "The certificate would have a name that was not delivered to this device.";
     /// Not what was asked for.
     KeyDiffers = "key_differs":
         "The key is not of the kind and the size that the policy asks for.";

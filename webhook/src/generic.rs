@@ -4,6 +4,7 @@ use mdm_core::time::Timestamp;
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
+use crate::names::{San, Told};
 use crate::request::{About, Request, Shown, Wish, base64url, certificate, key};
 
 #[derive(Deserialize)]
@@ -14,6 +15,7 @@ struct Body {
     identifier: Option<String>,
     public_key: Option<String>,
     common_name: Option<String>,
+    sans: Option<Vec<San>>,
     attestation: Option<Attestation>,
     certificate: Option<String>,
 }
@@ -42,9 +44,13 @@ pub(crate) fn read(body: &[u8]) -> Result<Request> {
                 .attestation
                 .map(|shown| Ok::<_, Error>(Shown { object: base64url(&shown.object)?, token: shown.token }))
                 .transpose()?;
-            About::May(Wish { key, spki, common_name: body.common_name, validity: None, attestation })
+            let mut names: Vec<Told> = body.common_name.map(Told::Common).into_iter().collect();
+            names.extend(body.sans.into_iter().flatten().map(San::told));
+            About::May(Wish { key, spki, names, validity: None, attestation })
         }
-        (Event::Issued, None, Some(der)) if body.attestation.is_none() && body.common_name.is_none() => {
+        (Event::Issued, None, Some(der))
+            if body.attestation.is_none() && body.common_name.is_none() && body.sans.is_none() =>
+        {
             About::Issued(Box::new(certificate(&der)?))
         }
         (Event::Authorize, ..) => return Err(Error::Malformed("authorize comes with publicKey, without certificate")),
@@ -76,6 +82,7 @@ mod tests {
             json!({"timestamp": at, "event": "issued", "certificate": "AAAA"}),
             json!({"timestamp": at, "event": "revoked", "certificate": "AAAA"}),
             json!({"timestamp": at, "event": "issued", "certificate": "AAAA", "order": 1}),
+            json!({"timestamp": at, "event": "authorize", "identifier": "x", "publicKey": "AAAA", "sans": "x"}),
             json!({"timestamp": 1_800_000_000, "event": "issued", "certificate": "AAAA"}),
         ] {
             assert!(matches!(read_value(&body), Err(Error::Malformed(_))), "{body}");

@@ -14,6 +14,7 @@ mod denial;
 mod error;
 mod generic;
 mod http;
+mod names;
 mod request;
 mod signature;
 mod step_ca;

@@ -7,6 +7,7 @@ use mdm_core::certificate::SubjectKey;
 use mdm_core::time::Timestamp;
 
 use crate::error::{Error, Result};
+use crate::names::Told;
 
 /// A call.
 #[derive(Debug)]
@@ -35,8 +36,8 @@ pub(crate) struct Wish {
     pub(crate) key: SubjectKey,
     /// The key's `SubjectPublicKeyInfo`, DER.
     pub(crate) spki: Vec<u8>,
-    /// The common name that was asked for, where the call tells.
-    pub(crate) common_name: Option<String>,
+    /// The names that the certificate would have, as far as the call tells.
+    pub(crate) names: Vec<Told>,
     /// From when to when the certificate would be valid, where the call tells.
     pub(crate) validity: Option<(Timestamp, Timestamp)>,
     /// The attestation that the authority was shown, where it shows it to us.

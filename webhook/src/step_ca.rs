@@ -9,10 +9,8 @@ use mdm_core::time::Timestamp;
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
+use crate::names::{Alternatives, Subject};
 use crate::request::{About, Request, Wish, key};
-
-/// `commonName` (RFC 5280).
-const COMMON_NAME: &str = "2.5.4.3";
 
 // Whatever else step-ca tells is left alone: its later versions add fields.
 #[derive(Deserialize)]
@@ -37,32 +35,8 @@ struct Described {
     subject: Option<Subject>,
     not_before: Option<Timestamp>,
     not_after: Option<Timestamp>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Subject {
-    common_name: Option<String>,
-    #[serde(default)]
-    extra_names: Vec<ExtraName>,
-}
-
-// A template may give every attribute here, as ours does: then `commonName` is left out.
-#[derive(Deserialize)]
-struct ExtraName {
-    r#type: String,
-    value: serde_json::Value,
-}
-
-impl Subject {
-    fn common_name(self) -> Option<String> {
-        let mut extra = self.extra_names.into_iter().filter(|name| name.r#type == COMMON_NAME);
-        // Where it is there, step-ca leaves `commonName` out of the certificate.
-        match extra.next() {
-            Some(name) => name.value.as_str().map(str::to_owned),
-            None => self.common_name,
-        }
-    }
+    #[serde(flatten)]
+    alternatives: Alternatives,
 }
 
 /// Reads the body of a call to a webhook of this kind.
@@ -76,13 +50,19 @@ pub(crate) fn read(body: &[u8], kind: WebhookKind) -> Result<Request> {
     };
     let spki = described.public_key.ok_or(Error::Malformed("publicKey is missing"))?;
     let (key, spki) = key(&spki)?;
+    // What stands in the request is asked for, and a template may leave it aside; the certificate is what will be signed.
+    let names = if kind == WebhookKind::Authorizing {
+        described.alternatives.told(described.subject)
+    } else {
+        described.subject.map(Subject::told).unwrap_or_default()
+    };
     Ok(Request {
         at: body.timestamp,
         identifier: body.attestation_data.map(|data| data.permanent_identifier),
         about: About::May(Wish {
             key,
             spki,
-            common_name: described.subject.and_then(Subject::common_name),
+            names,
             validity: described.not_before.zip(described.not_after),
             attestation: None,
         }),
@@ -96,6 +76,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::names::Told;
 
     fn spki() -> String {
         use base64::Engine;
@@ -154,13 +135,13 @@ mod tests {
         assert_eq!(request.identifier.as_deref(), Some("C02"));
         let About::May(wish) = request.about else { panic!("a wish") };
         assert_eq!(wish.key.words(), "ECSECPrimeRandom 256");
-        assert_eq!(wish.common_name.as_deref(), Some("C02"));
+        assert_eq!(wish.names, [Told::Common("C02".into())]);
 
         let About::May(wish) = read_value(&authorizing(), WebhookKind::Authorizing).unwrap().about else {
             panic!("a wish")
         };
         assert_eq!(wish.validity.map(|(from, to)| to.since(from).as_secs()), Some(86_400));
-        assert_eq!(wish.common_name.as_deref(), Some("C02"));
+        assert_eq!(wish.names, [Told::Common("C02".into()), Told::Permanent("C02".into())]);
     }
 
     #[test]
@@ -168,14 +149,15 @@ mod tests {
         let name = |subject: Value| {
             let mut body = authorizing();
             body["x509Certificate"]["subject"] = subject;
+            body["x509Certificate"]["sans"] = Value::Null;
             let About::May(wish) = read_value(&body, WebhookKind::Authorizing).unwrap().about else { panic!("a wish") };
-            wish.common_name
+            wish.names
         };
         let extra = json!([{"type": "2.5.4.10", "value": "Example"}, {"type": "2.5.4.3", "value": "b"}]);
-        assert_eq!(name(json!({})), None);
-        assert_eq!(name(json!({"commonName": "a"})).as_deref(), Some("a"));
-        assert_eq!(name(json!({"commonName": "a", "extraNames": extra})).as_deref(), Some("b"));
-        assert_eq!(name(json!({"extraNames": [{"type": "2.5.4.3", "value": {"other": 1}}]})), None);
+        assert_eq!(name(json!({})), []);
+        assert_eq!(name(json!({"commonName": "a"})), [Told::Common("a".into())]);
+        assert_eq!(name(json!({"commonName": "a", "extraNames": extra})), [Told::Common("b".into())]);
+        assert_eq!(name(json!({"extraNames": [{"type": "2.5.4.3", "value": {"other": 1}}]})), [Told::Other]);
     }
 
     #[test]

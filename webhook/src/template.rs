@@ -5,10 +5,7 @@ use policy::proof::{Expectation, Expected, Name};
 use serde_json::{Map, Value, json};
 use store::attempts::Attempt;
 
-/// `permanentIdentifier`, in step-ca's templates the SAN of RFC 4043.
-const PERMANENT_IDENTIFIER: &str = "permanentIdentifier";
-/// The `otherName` of a user principal name.
-const USER_PRINCIPAL_NAME: &str = "1.3.6.1.4.1.311.20.2.3";
+use crate::names::{PERMANENT_IDENTIFIER, USER_PRINCIPAL_NAME};
 
 /// The data of a yes, for the attempt of a policy of this name.
 pub(crate) fn data(attempt: &Attempt, policy: &str, identifier: &str, expectation: &Expectation) -> Value {

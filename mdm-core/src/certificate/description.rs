@@ -6,6 +6,7 @@ use der::asn1::{
     BmpString, Ia5StringRef, ObjectIdentifier, PrintableStringRef, TeletexStringRef, UintRef, Utf8StringRef,
 };
 use der::{Decode, Encode, Reader, SliceReader, Tagged};
+use x509_cert::name::Name;
 use x509_cert::spki::SubjectPublicKeyInfoOwned;
 
 use super::Certificate;
@@ -73,6 +74,14 @@ impl Certificate {
         let names = self.parsed().tbs_certificate.subject.0.iter().flat_map(|rdn| rdn.0.iter());
         names.filter_map(|attribute| Some((attribute.oid.to_string(), text(&attribute.value)?))).collect()
     }
+}
+
+/// Reads a distinguished name, DER: the dotted identifier of each attribute's type in order, and its value where that is text. Nothing
+/// where it is not a name.
+pub fn read_name(der: &[u8]) -> Option<Vec<(String, Option<String>)>> {
+    let name = Name::from_der(der).ok()?;
+    let attributes = name.0.iter().flat_map(|rdn| rdn.0.iter());
+    Some(attributes.map(|attribute| (attribute.oid.to_string(), text(&attribute.value))).collect())
 }
 
 /// The length in bits of the modulus of an `RSAPublicKey` (RFC 8017 A.1.1).

@@ -48,7 +48,7 @@ pub struct Name {
 impl Name {
     /// Whether this is the name of this kind and value. Names of the DNS are the same in either case (RFC 5280 section 7.2), and
     /// authorities change it: step-ca writes them in small letters. All others must be equal octet for octet.
-    fn is(&self, kind: &str, value: &str) -> bool {
+    pub fn is(&self, kind: &str, value: &str) -> bool {
         self.kind == kind
             && match &self.value {
                 Expected::Text(expected) if kind == DNS_NAME => expected.eq_ignore_ascii_case(value),

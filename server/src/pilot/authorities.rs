@@ -23,7 +23,6 @@ pub(super) async fn set_up(operator: &Operator, services: &Services, trust: &Tru
         "accepts_unattested": true,
         "identifier": "any",
         "common_name": "any",
-        "verifies_attestation": true,
     });
     let factory = json!({
         "kind": "step_ca",

@@ -28,10 +28,10 @@ fn generic(change: &Json) -> Json {
 #[tokio::test]
 async fn another_authority_asks_with_a_one_time_identifier_and_reports_what_it_issued() {
     story(|world| async move {
-        world.authority(generic(&json!({"verifies_attestation": true}))).await;
+        world.authority(generic(&json!({"accepts_unattested": true}))).await;
         let webhook = world.webhook("ours", Generic).await;
         let enrollment = world.enrolled("C02A", EnrollmentKind::Device).await;
-        let device = world.sent(enrollment, "one-time", "ours", expectation("C02A", "one-time")).await;
+        let device = world.sent(enrollment, "one-time", "ours", unattested("C02A", "one-time")).await;
         let pair = rcgen::KeyPair::generate().unwrap();
         let certificate = rcgen::CertificateParams::new(vec![]).unwrap().self_signed(&pair).unwrap();
         let key = rcgen::PublicKeyData::subject_public_key_info(&pair);
@@ -66,6 +66,11 @@ async fn another_authority_asks_with_a_one_time_identifier_and_reports_what_it_i
         assert_eq!(issued_events[0].1["trace"], json!(device.attempt));
     })
     .await;
+}
+
+/// What was delivered to a device that gives no attestation.
+fn unattested(serial: &str, identifier: &str) -> Expectation {
+    Expectation { attested: false, ..expectation(serial, identifier) }
 }
 
 /// A world that knows a test root of attestations, a generic authority that verifies none, and one device that was sent to it.
@@ -161,12 +166,127 @@ async fn an_authority_that_accepts_unattested_devices_says_so() {
         world.authority(generic(&json!({}))).await;
         let webhook = world.webhook("ours", Generic).await;
         let enrollment = world.enrolled("C02A", EnrollmentKind::Device).await;
-        let unattested = Expectation { attested: false, ..expectation("C02A", "one-time") };
-        world.sent(enrollment, "one-time", "ours", unattested).await;
+        world.sent(enrollment, "one-time", "ours", unattested("C02A", "one-time")).await;
         assert_eq!(world.call(&webhook, &world.authorize("one-time", &spki())).await.no(), "not_attested");
         world.authority(generic(&json!({"accepts_unattested": true}))).await;
         world.clock.advance(Duration::from_secs(1));
         world.call(&webhook, &world.authorize("one-time", &spki())).await.yes();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn th_43_who_knows_the_serial_number_of_an_unattested_device_gets_nothing() {
+    story(|world| async move {
+        world.authority(generic(&json!({"accepts_unattested": true}))).await;
+        let webhook = world.webhook("ours", Generic).await;
+        let enrollment = world.enrolled("C02A", EnrollmentKind::Device).await;
+        for name in ["C02A".to_owned(), udid("C02A")] {
+            let device = world.sent(enrollment, &name, "ours", unattested("C02A", &name)).await;
+            assert_eq!(world.call(&webhook, &world.authorize(&name, &spki())).await.no(), "identifier_no_secret");
+            assert!(world.attempt(&device).await.authorized_at.is_none());
+        }
+        let refused = world.events("webhook.refused").await;
+        assert_eq!(refused.last().unwrap().1["reason"], "identifier_no_secret");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn th_39_an_authority_that_compares_no_identifier_shows_the_attestation() {
+    story(|world| async move {
+        world.authority(generic(&json!({"identifier": "attested", "verifies_attestation": true}))).await;
+        let webhook = world.webhook("ours", Generic).await;
+        let enrollment = world.enrolled("C02A", EnrollmentKind::Device).await;
+        world.sent(enrollment, "C02A", "ours", expectation("C02A", "C02A")).await;
+        world.call(&webhook, &world.authorize("C02A", &spki())).await.yes();
+        world.sent(enrollment, "one-time", "ours", expectation("C02A", "one-time")).await;
+        assert_eq!(
+            world.call(&webhook, &world.authorize("one-time", &spki())).await.no(),
+            "identifier_not_the_devices"
+        );
+        // One that was entered before this was asked of it: it compares nothing, whatever it verifies.
+        let mut tx = world.store.begin().await.unwrap();
+        let row = store::authorities::by_name(&mut tx, "ours").await.unwrap().unwrap();
+        let body = row.body.replace("\"attested\"", "\"any\"");
+        assert!(store::authorities::revise(&mut tx, row.id(), &body, world.clock.now()).await.unwrap());
+        tx.commit().await.unwrap();
+        assert_eq!(world.call(&webhook, &world.authorize("one-time", &spki())).await.no(), "not_attested");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn th_39_an_identifier_of_several_devices_is_nobodys_permission() {
+    story(|world| async move {
+        world.authority(generic(&json!({"accepts_unattested": true}))).await;
+        let webhook = world.webhook("ours", Generic).await;
+        let mut devices = Vec::new();
+        for serial in ["C02A", "C02B"] {
+            let enrollment = world.enrolled(serial, EnrollmentKind::Device).await;
+            devices.push(world.sent(enrollment, "corp", "ours", unattested(serial, "corp")).await);
+        }
+        assert_eq!(world.call(&webhook, &world.authorize("corp", &spki())).await.no(), "identifier_of_several");
+        for device in &devices {
+            assert!(world.attempt(device).await.authorized_at.is_none());
+        }
+        // One leaves: then it is known who asks.
+        world.leaves(&devices[1]).await;
+        world.clock.advance(Duration::from_secs(1));
+        let told = world.call(&webhook, &world.authorize("corp", &spki())).await.yes();
+        assert_eq!(told["trace"], json!(devices[0].attempt));
+        // More than any one device has.
+        for _ in 0..=store::attempts::MOST_OPEN {
+            world.sent(devices[0].enrollment, "many", "ours", unattested("C02A", "many")).await;
+        }
+        assert_eq!(world.call(&webhook, &world.authorize("many", &spki())).await.no(), "identifier_of_several");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn th_39_a_name_that_was_not_delivered_is_refused_where_the_authority_tells_it() {
+    story(|world| async move {
+        world.authority(generic(&json!({"accepts_unattested": true}))).await;
+        let webhook = world.webhook("ours", Generic).await;
+        let enrollment = world.enrolled("C02A", EnrollmentKind::Device).await;
+        world.sent(enrollment, "one-time", "ours", unattested("C02A", "one-time")).await;
+        let mut body = world.authorize("one-time", &spki());
+        body["commonName"] = "ceo@example.com".into();
+        assert_eq!(world.call(&webhook, &body).await.no(), "names_differ");
+        body["commonName"] = "one-time".into();
+        body["sans"] = json!([{"type": "email", "value": "ceo@example.com"}]);
+        assert_eq!(world.call(&webhook, &body).await.no(), "names_differ");
+        body["sans"] = json!([{"type": "dns", "value": "PHONE.example.com"}]);
+        world.call(&webhook, &body).await.yes();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn th_42_of_two_authorities_that_ask_for_one_key_at_once_one_is_told_yes() {
+    story(|world| async move {
+        let mut webhooks = Vec::new();
+        for name in ["ours", "theirs"] {
+            let mut document = generic(&json!({"accepts_unattested": true}));
+            document["name"] = name.into();
+            world.authority(document).await;
+            webhooks.push(world.webhook(name, Generic).await);
+        }
+        let a = world.enrolled("C02A", EnrollmentKind::Device).await;
+        let b = world.enrolled("C02B", EnrollmentKind::Device).await;
+        for n in 0..12 {
+            let (one, two) = (format!("one-{n}"), format!("two-{n}"));
+            world.sent(a, &one, "ours", unattested("C02A", &one)).await;
+            world.sent(b, &two, "theirs", unattested("C02B", &two)).await;
+            let key = spki();
+            let bodies = (world.authorize(&one, &key), world.authorize(&two, &key));
+            let (first, second) =
+                tokio::join!(world.call(&webhooks[0], &bodies.0), world.call(&webhooks[1], &bodies.1));
+            let (yes, no): (Vec<_>, Vec<_>) = [first, second].into_iter().partition(|a| a.body["allow"] == true);
+            assert_eq!((yes.len(), no.len()), (1, 1), "{yes:?} {no:?}");
+            assert_eq!(no[0].body["error"]["code"], "key_of_another");
+        }
     })
     .await;
 }

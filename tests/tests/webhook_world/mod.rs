@@ -200,7 +200,10 @@ impl World {
         let assignment = AssignmentId(Random::System.uuid_v7(now));
         let authority_id = self.authority_id(authority).await;
         let name = format!("policy-{}", policy.0.simple());
-        let body = json!({"name": name, "certificate_authority": authority}).to_string();
+        let template = if expectation.names_device { "{serial}" } else { "{random}" };
+        let body = json!({"name": name, "certificate_authority": authority, "client_identifier": template,
+            "subject": [[["O", "Example"]], [["CN", template]]]});
+        let body = body.to_string();
         let mut tx = self.store.begin().await.unwrap();
         let revision = NewRevision { name: &name, body: &body, payload_uuid: policy.0, created_by: "test" };
         store::policies::insert(&mut tx, policy, &revision, now).await.unwrap();
@@ -307,6 +310,8 @@ impl World {
     pub fn authorizing(&self, identifier: &str, spki: &[u8]) -> Json {
         let mut certificate = described(identifier, spki);
         certificate["raw"] = Json::Null;
+        certificate["rawSubject"] = Json::Null;
+        certificate["sans"] = json!([{"type": "permanentIdentifier", "value": identifier}]);
         certificate["notBefore"] = self.clock.now().to_rfc3339().into();
         certificate["notAfter"] = self.clock.now().plus(DAY).to_rfc3339().into();
         json!({

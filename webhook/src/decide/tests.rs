@@ -37,6 +37,7 @@ fn expectation(common_name: &str) -> Expectation {
 
 fn candidate() -> Candidate {
     Candidate {
+        device: Uuid::from_u128(100),
         authority: Some(Uuid::from_u128(1)),
         delivered_at: 1,
         acknowledged: false,
@@ -45,6 +46,7 @@ fn candidate() -> Candidate {
         enrolled: true,
         assigned: true,
         user_enrollment: false,
+        one_time: false,
         names: Known {
             platform: Some(Platform::Ios),
             serial_number: Some("C02".into()),
@@ -58,13 +60,16 @@ fn candidate() -> Candidate {
 
 fn one_time() -> Candidate {
     let expectation = Expectation { names_device: false, ..expectation("C02") };
-    Candidate { expectation, ..candidate() }
+    Candidate { expectation, one_time: true, ..candidate() }
+}
+
+fn asked<'a>(authority: &'a Authority, identifier: &'a str, key: &'a SubjectKey) -> Asked<'a> {
+    Asked { authority, identifier: Some(identifier), key, names: &[], shows_attestation: false }
 }
 
 fn ask(authority: &Authority, identifier: Option<&str>, candidates: &[Candidate]) -> Result<Chosen, Denial> {
     let key = key();
-    let asked = Asked { authority, identifier, key: &key, common_name: None, shows_attestation: false };
-    decide(&asked, candidates)
+    decide(&Asked { identifier, ..asked(authority, "", &key) }, candidates)
 }
 
 fn no(authority: &Authority, identifier: &str, candidate: Candidate) -> Denial {
@@ -156,20 +161,77 @@ fn th_45_a_permission_is_used_once_and_for_one_key() {
 fn an_authority_that_verifies_nothing_must_show_the_attestation() {
     assert_eq!(no(&generic(), "one-time", one_time()), Denial::NotAttested);
     let key = key();
-    let shows = Asked {
-        authority: &generic(),
-        identifier: Some("one-time"),
-        key: &key,
-        common_name: None,
-        shows_attestation: true,
-    };
+    let authority = generic();
+    let shows = Asked { shows_attestation: true, ..asked(&authority, "one-time", &key) };
     assert_eq!(decide(&shows, &[one_time()]), Ok(Chosen { at: 0, judge_attestation: true }));
     let verifies = Authority { verifies_attestation: true, ..generic() };
-    assert_eq!(ask(&verifies, Some("one-time"), &[one_time()]), Ok(Chosen { at: 0, judge_attestation: false }));
     let unattested = Candidate { expectation: Expectation { attested: false, ..one_time().expectation }, ..one_time() };
     assert_eq!(no(&verifies, "one-time", unattested.clone()), Denial::NotAttested);
     let open = Authority { accepts_unattested: true, ..generic() };
     assert!(ask(&open, Some("one-time"), &[unattested]).is_ok());
+}
+
+#[test]
+fn th_39_an_authority_that_verifies_compares_the_identifier_or_shows_the_attestation() {
+    let verifies = Authority { verifies_attestation: true, ..generic() };
+    assert_eq!(no(&verifies, "one-time", one_time()), Denial::NotAttested, "whose attestation it was, nobody has seen");
+    assert_eq!(no(&verifies, "C02", candidate()), Denial::NotAttested, "it takes any identifier: it compares none");
+    let compares = Authority { identifier: IdentifierRule::Attested, ..verifies.clone() };
+    assert_eq!(ask(&compares, Some("C02"), &[candidate()]), Ok(Chosen { at: 0, judge_attestation: false }));
+    let key = key();
+    let shows = Asked { shows_attestation: true, ..asked(&verifies, "one-time", &key) };
+    assert_eq!(decide(&shows, &[one_time()]), Ok(Chosen { at: 0, judge_attestation: true }));
+}
+
+#[test]
+fn th_39_a_name_that_was_not_delivered_is_not_allowed() {
+    let (ca, key) = (step_ca(), key());
+    let asks = |names: &[Told]| decide(&Asked { names, ..asked(&ca, "C02", &key) }, &[candidate()]);
+    let common = |name: &str| Told::Common(name.to_owned());
+    let (own, dns) = (Told::Permanent("C02".into()), Told::Alternative("dNSName", "ceo.example.com".into()));
+    assert!(asks(&[common("C02"), own.clone()]).is_ok());
+    assert!(asks(&[common("")]).is_ok());
+    for names in
+        [vec![common("ceo")], vec![own.clone(), dns], vec![Told::Permanent("C03".into())], vec![own, Told::Other]]
+    {
+        assert_eq!(asks(&names), Err(Denial::NamesDiffer), "{names:?}");
+    }
+}
+
+#[test]
+fn th_43_a_name_that_is_no_secret_is_no_permission_for_a_device_without_attestation() {
+    let open = Authority { accepts_unattested: true, ..generic() };
+    let unattested = |of: Candidate| Candidate { expectation: Expectation { attested: false, ..of.expectation }, ..of };
+    for name in ["C02", "U"] {
+        assert_eq!(no(&open, name, unattested(candidate())), Denial::IdentifierNoSecret, "anybody can read it");
+    }
+    // `mac-{serial}`: not the serial number itself, and no secret either.
+    let prefixed = Expectation { names_device: false, ..candidate().expectation };
+    let prefixed = unattested(Candidate { expectation: prefixed, ..candidate() });
+    assert_eq!(no(&open, "mac-C02", prefixed), Denial::IdentifierNoSecret);
+    assert!(ask(&open, Some("one-time"), &[unattested(one_time())]).is_ok());
+    let key = key();
+    let shows = Asked { shows_attestation: true, ..asked(&open, "C02", &key) };
+    assert_eq!(decide(&shows, &[unattested(candidate())]), Ok(Chosen { at: 0, judge_attestation: true }));
+}
+
+#[test]
+fn th_39_an_identifier_that_several_devices_were_sent_is_nobodys_permission() {
+    let open = Authority { accepts_unattested: true, ..generic() };
+    let of = |device: u128| Candidate { device: Uuid::from_u128(device), delivered_at: 2, ..one_time() };
+    for all in [[of(100), of(101)], [of(101), of(100)]] {
+        assert_eq!(ask(&open, Some("corp"), &all), Err(Denial::IdentifierOfSeveral));
+    }
+    let key = key();
+    let shows = Asked { shows_attestation: true, ..asked(&open, "corp", &key) };
+    assert_eq!(decide(&shows, &[of(100), of(101)]), Err(Denial::IdentifierOfSeveral), "shown or not");
+    // Two channels or two profiles of one device, and a device that could not be told yes anyway.
+    assert!(decide(&shows, &[of(100), of(100)]).is_ok());
+    for gone in [Candidate { enrolled: false, ..of(101) }, Candidate { assigned: false, ..of(101) }] {
+        assert!(decide(&shows, &[gone, of(100)]).is_ok());
+    }
+    assert_eq!(decide(&shows, &vec![of(100); store::attempts::MOST_OPEN]).unwrap().at, 0);
+    assert_eq!(decide(&shows, &vec![of(100); store::attempts::MOST_OPEN + 1]), Err(Denial::IdentifierOfSeveral));
 }
 
 #[test]
@@ -180,19 +242,15 @@ fn of_several_profiles_under_way_the_right_one_is_chosen() {
     let all = [old, busy, newer];
     let key = key();
     let authority = step_ca();
-    let asked = Asked {
-        authority: &authority,
-        identifier: Some("C02"),
-        key: &key,
-        common_name: None,
-        shows_attestation: false,
-    };
+    let asked = asked(&authority, "C02", &key);
     assert_eq!(decide(&asked, &all).unwrap().at, 2, "the newest that the device has not acknowledged");
-    assert_eq!(decide(&Asked { common_name: Some("wifi"), ..asked }, &all).unwrap().at, 1);
-    assert_eq!(decide(&Asked { common_name: Some("C02"), ..asked }, &all).unwrap().at, 0);
+    let named = |name: &str| [Told::Common(name.to_owned())];
+    assert_eq!(decide(&Asked { names: &named("wifi"), ..asked }, &all).unwrap().at, 1);
+    // The identifier is everybody's name; the one that has it as its common name goes first.
+    assert_eq!(decide(&Asked { names: &named("C02"), ..asked }, &all).unwrap().at, 0);
     let [old, busy, newer] = all;
     let bound = Candidate { used_for: Some(KEY.to_vec()), ..old };
-    assert_eq!(decide(&Asked { common_name: Some("wifi"), ..asked }, &[bound, busy, newer]).unwrap().at, 0);
+    assert_eq!(decide(&asked, &[bound, busy, newer]).unwrap().at, 0);
     let foreign = Candidate { authority: Some(Uuid::from_u128(9)), delivered_at: 9, ..candidate() };
     assert_eq!(decide(&asked, &[foreign, candidate()]).unwrap().at, 1);
 }
@@ -201,22 +259,23 @@ proptest! {
     #[test]
     fn a_yes_has_all_that_it_needs(
         step: bool, ours: bool, enrolled: bool, assigned: bool, user: bool, used in prop::option::of(prop::sample::select(vec![7u8, 8])),
-        said_yes: bool, of_another: bool, attested: bool, names_device: bool, open: bool, verifies: bool, shows: bool,
+        said_yes: bool, of_another: bool, attested: bool, names_device: bool, open: bool, verifies: bool, compares: bool, shows: bool, one_time: bool,
         identifier in prop::sample::select(vec!["C02", "U", "c02", "one-time", "", "a/b"]), size in prop::sample::select(vec![256u32, 384]),
     ) {
         let mut authority = if step { step_ca() } else { generic() };
         if !step {
             authority.accepts_unattested = open;
             authority.verifies_attestation = verifies;
+            authority.identifier = if compares { IdentifierRule::Attested } else { IdentifierRule::Any };
         }
         let candidate = Candidate {
-            authority: ours.then(|| Uuid::from_u128(1)), enrolled, assigned, user_enrollment: user,
+            authority: ours.then(|| Uuid::from_u128(1)), enrolled, assigned, user_enrollment: user, one_time,
             used_for: used.map(|byte| vec![byte; 32]), said_yes, key_of_another: of_another,
             expectation: Expectation { attested, names_device, key_size: size, ..expectation("C02") },
             ..candidate()
         };
         let key = key();
-        let asked = Asked { authority: &authority, identifier: Some(identifier), key: &key, common_name: None, shows_attestation: shows };
+        let asked = Asked { shows_attestation: shows, ..asked(&authority, identifier, &key) };
         let decided = decide(&asked, std::slice::from_ref(&candidate));
         prop_assert_eq!(decided, decide(&asked, std::slice::from_ref(&candidate)));
         if let Ok(chosen) = decided {
@@ -224,7 +283,10 @@ proptest! {
             prop_assert!(attested || (open && !step));
             prop_assert!(!step || (!user && ["C02", "U"].contains(&identifier)));
             prop_assert!(!names_device || ["C02", "U"].contains(&identifier));
-            prop_assert!(!attested || step || verifies || chosen.judge_attestation);
+            let compared = step || (verifies && compares && ["C02", "U"].contains(&identifier));
+            prop_assert!(!attested || compared || chosen.judge_attestation);
+            let secret = one_time && !["C02", "U"].contains(&identifier);
+            prop_assert!(attested || secret || chosen.judge_attestation);
             prop_assert_eq!(chosen.judge_attestation, shows);
         }
     }
