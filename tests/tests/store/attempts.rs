@@ -92,8 +92,6 @@ async fn th_43_a_permission_is_good_for_one_key_and_for_a_time() {
 }
 
 #[tokio::test]
-async fn what_is_open_can_be_made_void() {
-#[tokio::test]
 async fn th_39_an_identifier_of_many_is_not_read_to_its_end() {
     twice(|store| async move {
         let mut tx = store.begin().await.unwrap();
@@ -115,6 +113,8 @@ async fn th_39_an_identifier_of_many_is_not_read_to_its_end() {
     .await;
 }
 
+#[tokio::test]
+async fn what_is_open_can_be_made_void() {
     twice(|store| async move {
         let mut tx = store.begin().await.unwrap();
         let (one, two) = (enrolled(&mut tx).await, enrolled(&mut tx).await);
