@@ -189,7 +189,8 @@ pub fn effective(
 /// Begins the rollout of a revision, where the policy has a plan: called when a revision is written, and when a scope is set.
 ///
 /// `from_revision` is the revision that was current before. Where no device has anything of the policy yet, there is nothing
-/// to go back to, and a rollout of this revision that is there already begins again; otherwise one that is there stays as it is.
+/// to go back to, and a rollout of this revision that is there already begins again, unless it is paused or rolled back; otherwise
+/// one that is there stays as it is.
 /// Where the revision before was itself on its way, what was before that counts.
 pub async fn begin(
     tx: &mut Tx,
@@ -226,7 +227,8 @@ pub async fn begin(
     };
     match rollouts::get(tx, policy, revision).await? {
         None => drop(rollouts::insert(tx, &new).await?),
-        Some(old) if !in_use => drop(rollouts::save(tx, &new, old.state, None, now).await?),
+        // What a person has stopped begins again only by a person.
+        Some(old) if !in_use && !matches!(old.state, State::Paused | State::RolledBack) => drop(rollouts::save(tx, &new, old.state, None, now).await?),
         Some(_) => return Ok(()),
     }
     rollouts::supersede(tx, policy, revision, now).await?;
