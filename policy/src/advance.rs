@@ -59,7 +59,7 @@ pub(crate) async fn advance_all(
     if all.is_empty() {
         return Ok(());
     }
-    let book = Book::open(tx, &all).await?;
+    let (book, all) = Book::open(tx, all).await?;
     let mut writes = Writes::default();
     for a in all {
         match book.case(&a, NOT_YET, now) {

@@ -60,7 +60,7 @@ pub async fn create(tx: &mut Tx, ctx: &Context, policy: &AcmePolicy, actor: &str
 }
 
 /// Writes a new revision; every device with the policy is decided anew, step by step where it has a plan. A body that is the same
-/// changes nothing.
+/// changes nothing; what was given up is tried again.
 pub async fn revise(
     tx: &mut Tx,
     ctx: &Context,
@@ -77,6 +77,10 @@ pub async fn revise(
     crate::lint::check(tx, ctx, policy).await?;
     let body = body(policy)?;
     if old.body == body {
+        // Written again by who has mended the cause: what was given up is tried again.
+        if assignments::retry_given_up(tx, id, now).await? > 0 {
+            tx.wake(Wake::Reconcile);
+        }
         return Ok(old.revision);
     }
     let new = new_revision(ctx, policy, &body, actor);

@@ -3,11 +3,11 @@
 use ca::{Asking, Authority, CommonNameRule, IdentifierRule, Refusal};
 use mdm_core::certificate::pem_chain;
 use mdm_core::hardware::Platform;
-use mdm_core::ids::{PolicyId, PolicyName};
+use mdm_core::ids::{AuthorityId, PolicyId, PolicyName};
 use mdm_core::profile::acme::{AcmePayload, Attest};
 use mdm_core::time::Timestamp;
 use store::enrollments::Enrollment;
-use store::{Tx, Wake, assignments, policies};
+use store::{Tx, Wake, assignments, policies, rollouts};
 
 use crate::acme::{AcmePolicy, FieldError, InvalidPolicy, PolicyDocument};
 use crate::decision::Target;
@@ -36,6 +36,16 @@ fn bare(document: &PolicyDocument) -> Authority {
     let issuers = chains.flatten().map(|certificate| certificate.der().to_vec()).collect();
     let url = document.directory_url.as_deref().unwrap_or_default();
     Authority::bare(url, document.ca_accepts_unattested, issuers)
+}
+
+/// Whether a certificate of this authority can be proved: its issuers are known, or it shows what it has issued.
+pub async fn provable(tx: &mut Tx, authority: &Authority) -> Result<bool> {
+    if !authority.issuers.is_empty() {
+        return Ok(true);
+    }
+    let Some(id) = authority.id else { return Ok(false) };
+    let webhooks = store::authorities::webhooks(tx, AuthorityId(id)).await?;
+    Ok(webhooks.iter().any(|webhook| webhook.kind == "generic" && webhook.revoked_at.is_none()))
 }
 
 /// Refuses a policy whose authority does not exist, or would refuse every device.
@@ -164,7 +174,8 @@ pub async fn has_one_time_identifier(tx: &mut Tx, policy: PolicyId, revision: i6
     Ok(policy.is_some_and(|policy| policy.client_identifier_uses(Variable::Random)))
 }
 
-/// The policies that name this authority.
+/// The policies that name this authority: in their current revision, in the one that a rollout leaves behind or would go back to,
+/// or in one that is on its way to a device.
 pub async fn users(tx: &mut Tx, authority: &str) -> Result<Vec<policies::Policy>> {
     let mut found = Vec::new();
     let mut after = String::new();
@@ -172,20 +183,40 @@ pub async fn users(tx: &mut Tx, authority: &str) -> Result<Vec<policies::Policy>
         let page = policies::list(tx, &after, PAGE).await?;
         let Some(last) = page.last() else { return Ok(found) };
         last.name.clone_into(&mut after);
-        let names = |row: &policies::Policy| {
-            let body: Option<serde_json::Value> = serde_json::from_str(&row.body).ok();
-            body.is_some_and(|body| body.get("certificate_authority").and_then(|n| n.as_str()) == Some(authority))
-        };
-        found.extend(page.into_iter().filter(names));
+        for row in page {
+            if names(&row.body, authority) || names_before(tx, &row, authority).await? {
+                found.push(row);
+            }
+        }
     }
 }
 
-/// An authority was changed: the devices of the policies that name it are decided for again, and so are those that it kept out. What
-/// is on a device stays as it is until it is renewed.
+fn names(body: &str, authority: &str) -> bool {
+    let body: Option<serde_json::Value> = serde_json::from_str(body).ok();
+    body.is_some_and(|body| body.get("certificate_authority").and_then(|n| n.as_str()) == Some(authority))
+}
+
+/// Whether an older revision that is in use names it.
+async fn names_before(tx: &mut Tx, policy: &policies::Policy, authority: &str) -> Result<bool> {
+    let mut revisions = assignments::revisions_under_way(tx, policy.id()).await?;
+    let rollout = rollouts::current(tx, policy.id()).await?.filter(|r| r.state != rollouts::State::RolledBack);
+    revisions.extend(rollout.and_then(|r| r.from_revision));
+    for revision in revisions.into_iter().filter(|revision| *revision != policy.revision) {
+        let wording = policies::wording(tx, policy.id(), revision).await?;
+        if wording.is_some_and(|wording| names(&wording.body, authority)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// An authority was changed: the devices of the policies that name it are decided for again, and so are those that it kept out or that
+/// were given up. What is on a device stays as it is until it is renewed.
 pub async fn changed(tx: &mut Tx, authority: &str, now: Timestamp) -> Result<Vec<PolicyName>> {
     let mut names = Vec::new();
     for policy in users(tx, authority).await? {
         assignments::due_policy(tx, policy.id(), now).await?;
+        assignments::retry_given_up(tx, policy.id(), now).await?;
         names.extend(policy.name.parse().ok());
     }
     tx.wake(Wake::Reconcile);

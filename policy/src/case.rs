@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ca::Authority;
 use mdm_core::enrollment::{Channel, EnrollmentState};
-use mdm_core::ids::{EnrollmentId, PolicyId};
+use mdm_core::ids::{AssignmentId, EnrollmentId, PolicyId};
 use mdm_core::profile::acme::AcmePayload;
 use mdm_core::time::Timestamp;
 use store::assignments::Assignment;
@@ -20,7 +20,7 @@ use uuid::Uuid;
 use crate::CREATED_BY;
 use crate::acme::AcmePolicy;
 use crate::decide::{Certificate, Situation, State};
-use crate::decision::{Decision, Form, Target, decision};
+use crate::decision::{Decision, Form, Note, Outcome, Target, decision};
 use crate::document::WhenUnassigned;
 use crate::error::{Result, corrupt};
 use crate::facts::Facts;
@@ -39,6 +39,10 @@ pub(crate) struct InForce {
     pub(crate) payload_uuid: Uuid,
     pub(crate) acme: AcmePolicy,
     pub(crate) authority: Authority,
+    /// It cannot be had, which a person must mend: nothing is sent; what is on a device can be taken off.
+    pub(crate) without_authority: bool,
+    /// Something is known of who signs its certificates.
+    pub(crate) provable: bool,
 }
 
 /// Everything that decides about one assignment.
@@ -61,14 +65,17 @@ pub(crate) struct Book {
     waiting: HashMap<EnrollmentId, Vec<Waiting>>,
     policies: HashMap<PolicyId, Policy>,
     rollouts: HashMap<PolicyId, Rollout>,
+    /// The revision that was handed out last for an assignment, where a rollout asks for it.
+    handed_out: HashMap<Uuid, i64>,
     /// None where a revision cannot be read.
     in_force: HashMap<(PolicyId, i64), Option<Arc<InForce>>>,
 }
 
 impl Book {
-    /// Reads what decides about these assignments. The locks on their enrollments are held.
-    pub(crate) async fn open(tx: &mut Tx, assignments: &[Assignment]) -> Result<Self> {
-        store::assignments::hold(tx, assignments).await?;
+    /// Reads what decides about these assignments, and gives them as they are now that nobody else can change them. The locks on
+    /// their enrollments are held.
+    pub(crate) async fn open(tx: &mut Tx, assignments: Vec<Assignment>) -> Result<(Self, Vec<Assignment>)> {
+        let assignments = store::assignments::hold(tx, assignments).await?;
         let mut ids: Vec<_> = assignments.iter().map(|a| EnrollmentId(a.enrollment_id)).collect();
         ids.sort_unstable();
         ids.dedup();
@@ -100,10 +107,25 @@ impl Book {
             waiting,
             policies: policies::many(tx, &ids).await?.into_iter().map(|p| (p.id(), p)).collect(),
             rollouts: rollouts.into_iter().map(|r| (r.policy, r)).collect(),
+            handed_out: HashMap::new(),
             in_force: HashMap::new(),
         };
-        book.read_revisions(tx, assignments).await?;
-        Ok(book)
+        book.read_handed_out(tx, &assignments).await?;
+        book.read_revisions(tx, &assignments).await?;
+        Ok((book, assignments))
+    }
+
+    /// Who was handed out the revision that a rollout delivers.
+    async fn read_handed_out(&mut self, tx: &mut Tx, assignments: &[Assignment]) -> Result<()> {
+        let rolling = |a: &&Assignment| {
+            a.profile_sent && self.rollouts.get(&PolicyId(a.policy_id)).is_some_and(|r| r.revision == a.revision)
+        };
+        let ids: Vec<_> = assignments.iter().filter(rolling).map(|a| AssignmentId(a.id)).collect();
+        if !ids.is_empty() {
+            let rows = store::attempts::handed_out(tx, &ids).await?;
+            self.handed_out = rows.into_iter().map(|(id, revision)| (id.0, revision)).collect();
+        }
+        Ok(())
     }
 
     async fn read_revisions(&mut self, tx: &mut Tx, assignments: &[Assignment]) -> Result<()> {
@@ -125,9 +147,12 @@ impl Book {
     /// The revision that an assignment is to have: none where the rollout holds it back.
     fn revision(&self, a: &Assignment) -> Option<i64> {
         let policy = self.policies.get(&PolicyId(a.policy_id))?;
+        // What the device has of this revision a step does not take back, whatever is asked or refused for the moment.
+        let has = a.profile_sent
+            && (a.certificate_revision == Some(a.revision) || self.handed_out.get(&a.id) == Some(&a.revision));
         let begun = match State::from_text(&a.state) {
-            Some(State::Installing) => self.command(a).is_none_or(|command| command.first_sent_at.is_some()),
-            Some(State::AwaitingFacts) => a.profile_sent,
+            Some(State::Installing) => has || self.command(a).is_none_or(|command| command.first_sent_at.is_some()),
+            Some(State::Assigned | State::AwaitingFacts | State::Blocked) => has,
             Some(State::Installed | State::Verified | State::Failed) => true,
             _ => false,
         };
@@ -162,7 +187,13 @@ impl Book {
         let facts = self.facts_of(enrollment).ok_or_else(|| corrupt("facts"))?;
         let values = target::values(enrollment, &facts, random);
         let target = Target { kind: enrollment.kind, channel: enrollment.channel, facts: &facts, values: &values, now };
-        let (decision, payload) = decision(&policy.acme, &policy.authority, &target);
+        let (mut decision, mut payload) = decision(&policy.acme, &policy.authority, &target);
+        if policy.without_authority {
+            decision.outcome = Outcome::Closed;
+            decision.reason = Some(Note::from(ReasonCode::ServerFault));
+            decision.detail = Some("the certificate authority that the policy names is not there".to_owned());
+            (decision.form, payload) = (None, None);
+        }
         let document = policy.acme.document();
         let situation = Situation {
             wanted: row.deleted_at.is_none()
@@ -182,7 +213,7 @@ impl Book {
             asked_at: facts.asked_at,
             certificate: certificate_of(a),
             proof_tries: a.proof_tries,
-            provable: policy.authority.id.is_some() || !policy.authority.issuers.is_empty(),
+            provable: policy.provable,
         };
         Ok(Case { enrollment: Arc::clone(enrollment), policy, facts, situation, decision, payload })
     }
@@ -232,7 +263,7 @@ fn facts(
     facts
 }
 
-/// Reads one revision of a policy; none where it cannot be read, or its authority cannot be had, which a person must mend.
+/// Reads one revision of a policy; none where it cannot be read, which a person must mend.
 async fn in_force(tx: &mut Tx, policy: &Policy, revision: i64) -> Result<Option<Arc<InForce>>> {
     let wording = if policy.revision == revision {
         Some((policy.body.clone(), policy.payload_uuid))
@@ -241,9 +272,14 @@ async fn in_force(tx: &mut Tx, policy: &Policy, revision: i64) -> Result<Option<
     };
     let Some((body, payload_uuid)) = wording else { return Ok(None) };
     let Ok(acme) = AcmePolicy::from_json(&body) else { return Ok(None) };
-    let authority = match crate::authority::of(tx, &acme).await {
-        Err(e) if e.needs_human() => return Ok(None),
-        authority => authority?,
+    let (authority, without_authority) = match crate::authority::of(tx, &acme).await {
+        Err(e) if e.needs_human() => {
+            tracing::error!(policy.name = %policy.name, error = %e, "the certificate authority of a policy cannot be had");
+            (Authority::bare("", false, Vec::new()), true)
+        }
+        authority => (authority?, false),
     };
-    Ok(Some(Arc::new(InForce { policy: policy.id(), revision, payload_uuid, acme, authority })))
+    let provable = crate::authority::provable(tx, &authority).await?;
+    let policy = policy.id();
+    Ok(Some(Arc::new(InForce { policy, revision, payload_uuid, acme, authority, without_authority, provable })))
 }

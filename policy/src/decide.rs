@@ -200,7 +200,8 @@ pub fn decide(s: &Situation, decision: &Decision, now: Timestamp) -> Action {
         State::Removing | State::AwaitingFacts if s.command_outstanding => return Action::Nothing,
         State::Installing if s.command_outstanding && same && open => return Action::Nothing,
         State::Installing if !s.command_outstanding && same => return Action::Lost,
-        State::Installed if stands => return prove(s, now),
+        // The gate is for what is sent next: what is there may be proved.
+        State::Installed if stands || (same && !open && s.provable) => return prove(s, now),
         State::Verified if stands && renew_at.is_none_or(|at| at > now) => {
             return renew_at.map_or(Action::Nothing, Action::Wait);
         }
@@ -212,7 +213,7 @@ pub fn decide(s: &Situation, decision: &Decision, now: Timestamp) -> Action {
         }
         State::Failed if same => {
             // While a certificate lasts, or once it should have been renewed, trying does not end.
-            let goes_on = renew_at.is_some() || s.certificate.as_ref().is_some_and(|c| c.not_after > now);
+            let goes_on = s.certificate.as_ref().is_some_and(|c| c.renew_at.is_some() || c.not_after > now);
             if s.attempts >= MAX_ATTEMPTS && !goes_on && s.sent_form == decision.form {
                 return Action::Nothing;
             }
@@ -258,7 +259,8 @@ fn prove(s: &Situation, now: Timestamp) -> Action {
         0 => Action::AskProof,
         _ if !s.provable => Action::Nothing,
         _ if may.is_some() => may.map_or(Action::Nothing, Action::Wait),
-        MAX_PROOFS.. => Action::Unproved,
+        // That nobody knows who signs is no fault of the device: it is asked again, and never installed again for it.
+        MAX_PROOFS.. if s.reason != Some(ReasonCode::IssuersUnknown) => Action::Unproved,
         _ => Action::AskProof,
     }
 }

@@ -51,7 +51,7 @@ use mdm_core::ids::PolicyId;
 use mdm_core::time::Timestamp;
 
 pub use authority::{
-    Known, changed as authority_changed, has_one_time_identifier, known as device_names, of as authority_of,
+    Known, changed as authority_changed, has_one_time_identifier, known as device_names, of as authority_of, provable as authority_provable,
     users as authority_users,
 };
 pub use acme::{AcmePolicy, FieldError, InvalidPolicy, PolicyDocument};

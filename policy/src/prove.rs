@@ -29,17 +29,20 @@ pub(crate) async fn certificates(
     list: Option<&[InstalledCertificate]>,
     now: Timestamp,
 ) -> Result<()> {
-    let mut all = assignments::of_enrollment(tx, enrollment.id).await?;
+    let all = assignments::of_enrollment(tx, enrollment.id).await?;
+    let (book, mut all) = Book::open(tx, all).await?;
     // In the order of queueing: where two policies ask one authority for the same names, each gets the certificate of its own.
     all.sort_by_key(|a| a.attempt_id);
-    let book = Book::open(tx, &all).await?;
     let mut writes = Writes::default();
     for a in all.into_iter().filter(|a| a.state == State::Installed.as_str()) {
         let waits = a.command_uuid.as_deref() == Some(command.as_str());
         if list.is_some() || waits {
+            let before = a.clone();
             match one(tx, &mut writes, &book, a, list, now).await {
                 Err(e) if e.needs_human() => {
-                    tracing::error!(enrollment.id = %enrollment.id, error = %e, "a certificate cannot be looked for");
+                    tracing::error!(enrollment.id = %enrollment.id, assignment.id = %before.id, error = %e, "a certificate cannot be looked for");
+                    // In vain like any other: it is not asked for again in this session.
+                    writes.saved.push(in_vain(before, now));
                 }
                 done => done?,
             }
@@ -86,9 +89,7 @@ async fn one(
             }
         }
     };
-    a.proof_tries += 1;
-    a.due_at = Some(now.plus(back_off(a.proof_tries)).0);
-    a.command_uuid = None;
+    let mut a = in_vain(a, now);
     a.reason = Some(reason.as_str().to_owned());
     if let Some(stored) = a.decision.as_deref().and_then(|d| serde_json::from_str::<Decision>(d).ok()) {
         a.decision = Some(json(&Decision { reason: Some(Note::from(reason)), detail, ..stored })?);
@@ -96,6 +97,14 @@ async fn one(
     tracing::info!(trace.id = a.attempt_id.map(tracing::field::display), enrollment.id = %case.enrollment.id, assignment.id = %a.id, policy.name = %case.policy.acme.name(), reason = %reason, "certificate not seen");
     writes.saved.push(a);
     Ok(())
+}
+
+/// It was looked for once more, and is looked for again later.
+fn in_vain(mut a: Assignment, now: Timestamp) -> Assignment {
+    a.proof_tries += 1;
+    a.due_at = Some(now.plus(back_off(a.proof_tries)).0);
+    a.command_uuid = None;
+    a
 }
 
 /// The form in which the certificate was asked for.

@@ -113,7 +113,8 @@ async fn profile(tx: &mut Tx, ctx: &Context, enrollment: &Enrollment, done: &Don
     if !matches!(state, Some(State::Installing | State::Removing)) {
         return Ok(());
     }
-    let book = Book::open(tx, std::slice::from_ref(&a)).await?;
+    let (book, held) = Book::open(tx, vec![a]).await?;
+    let Some(a) = held.into_iter().next() else { return Ok(()) };
     let mut writes = Writes::default();
     match book.case(&a, NOT_YET, now) {
         Ok(case) if state == Some(State::Installing) => installed(tx, &mut writes, &case, a, done, now).await?,

@@ -70,7 +70,9 @@ pub async fn render(
     let Some(a) = waits.filter(|a| a.state == State::Installing.as_str()) else {
         return Ok(refused(ReasonCode::PolicyGone));
     };
-    match try_render(tx, ctx, uuid, &a, before, now).await {
+    let (book, held) = Book::open(tx, vec![a]).await?;
+    let Some(a) = held.into_iter().next() else { return Ok(refused(ReasonCode::PolicyGone)) };
+    match try_render(tx, ctx, uuid, &book, &a, before, now).await {
         // A fault of ours must not block the queue: this command ends, the assignment is tried again later.
         Err(e) if e.needs_human() => {
             tracing::error!(trace.id = a.attempt_id.map(tracing::field::display), enrollment.id = %enrollment.id, assignment.id = %a.id, command.uuid = %uuid, error = %e, "profile not rendered");
@@ -94,11 +96,11 @@ async fn try_render(
     tx: &mut Tx,
     ctx: &Context,
     uuid: &CommandUuid,
+    book: &Book,
     a: &Assignment,
     before: Option<&[u8]>,
     now: Timestamp,
 ) -> Result<Rendered> {
-    let book = Book::open(tx, std::slice::from_ref(a)).await?;
     let random = ctx.commands.random.token();
     let mut case = book.case(a, &random, now)?;
     // The caller ends this command: it is not to be cancelled as well.
@@ -107,7 +109,7 @@ async fn try_render(
         tracing::info!(trace.id = a.attempt_id.map(tracing::field::display), enrollment.id = %case.enrollment.id, assignment.id = %a.id, command.uuid = %uuid, policy.name = %case.policy.acme.name(), reason = %why, "profile refused at delivery");
         let mut writes = Writes::default();
         let a = Assignment { command_uuid: None, ..a.clone() };
-        follow(&mut writes, ctx, &book, &case, a, action, now)?;
+        follow(&mut writes, ctx, book, &case, a, action, now)?;
         writes.write(tx, ctx, Presence::Connected, now).await?;
         return Ok(refused(why));
     }

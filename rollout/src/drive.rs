@@ -73,7 +73,7 @@ async fn look(tx: &mut Tx, mut r: Rollout, lease: Uuid, now: Timestamp) -> Resul
     let tallies = rollouts::tally(tx, r.policy).await?;
     let standing = Standing::of(&r, &tallies);
     let rescoping = rollouts::rescoping(tx, r.policy).await?;
-    let provable = authority.id.is_some() || !authority.issuers.is_empty();
+    let provable = policy::authority_provable(tx, &authority).await?;
     let known = Known { rollout: &r, plan: &plan, standing: &standing, rescoping, provable };
     let decided = next(&known, now);
     let look = if standing.stages.total() < LARGE { LOOK } else { LOOK_LARGE };

@@ -258,7 +258,7 @@ async fn newest(tx: &mut Tx, policy: &Policy, tallies: &[Tally], now: Timestamp)
     let acme =
         policy::AcmePolicy::from_json(&policy.body).map_err(|_| store::Error::Corrupt("acme_policy_revision.body"))?;
     let authority = policy::authority_of(tx, &acme).await?;
-    let provable = authority.id.is_some() || !authority.issuers.is_empty();
+    let provable = policy::authority_provable(tx, &authority).await?;
     let known = Known { rollout: &r, plan: &plan, standing: &standing, rescoping, provable };
     let all = counted(&r, tallies.iter());
     let running = r.state == State::Running;

@@ -273,7 +273,7 @@ pub async fn delete_many(tx: &mut Tx, ids: &[AssignmentId]) -> Result<()> {
 /// the assignments that are still there, oldest first.
 pub async fn lock_many(tx: &mut Tx, enrollments: &IdSet, ids: &[AssignmentId]) -> Result<Vec<Assignment>> {
     const LOCK: &str = "SELECT 1 FROM enrollment WHERE id IN (
-        SELECT value::uuid FROM jsonb_array_elements_text($1::text::jsonb)) ORDER BY id FOR UPDATE";
+        SELECT value::uuid FROM jsonb_array_elements_text($1::text::jsonb)) ORDER BY id FOR NO KEY UPDATE";
     if tx.dialect() == Dialect::Postgres {
         run!(tx, c => sqlx::query(LOCK).bind(enrollments.as_json()).execute(c).await.map(drop))?;
     }
@@ -282,16 +282,27 @@ pub async fn lock_many(tx: &mut Tx, enrollments: &IdSet, ids: &[AssignmentId]) -
     Ok(run!(tx, c => sqlx::query_as(sql).bind(ids.as_json()).fetch_all(c).await)?)
 }
 
-/// Holds the rows of these assignments until the transaction ends: whoever makes them due meanwhile, because their policy has
-/// changed, comes after the decision that is made now, and not in between. On SQLite the write transaction does that.
-pub async fn hold(tx: &mut Tx, all: &[Assignment]) -> Result<()> {
-    const HOLD: &str = "SELECT 1 FROM assignment WHERE id IN (
-        SELECT value::uuid FROM jsonb_array_elements_text($1::text::jsonb)) ORDER BY id FOR UPDATE";
-    if tx.dialect() == Dialect::Postgres {
-        let ids = IdSet::of(all.iter().map(|a| a.id));
-        run!(tx, c => sqlx::query(HOLD).bind(ids.as_json()).execute(c).await.map(drop))?;
+/// Holds the rows of these assignments until the transaction ends, and gives them as they are then, oldest first: whoever makes them
+/// due or sorts them meanwhile, because their policy has changed, comes before the decision that is made now or after it, never in
+/// between. On SQLite the write transaction does that. What was read before is not to be decided about.
+pub async fn hold(tx: &mut Tx, all: Vec<Assignment>) -> Result<Vec<Assignment>> {
+    const HOLD: &str = select!(
+        "WHERE id IN (SELECT value::uuid FROM jsonb_array_elements_text($1::text::jsonb)) ORDER BY id FOR NO KEY UPDATE"
+    );
+    match tx.dialect() {
+        Dialect::Sqlite => Ok(all),
+        Dialect::Postgres => {
+            let ids = IdSet::of(all.iter().map(|a| a.id));
+            Ok(run!(tx, c => sqlx::query_as(HOLD).bind(ids.as_json()).fetch_all(c).await)?)
+        }
     }
-    Ok(())
+}
+
+/// The revisions of a policy whose profile is on its way to a device, or on it with its certificate not seen yet.
+pub async fn revisions_under_way(tx: &mut Tx, policy: PolicyId) -> Result<Vec<i64>> {
+    Ok(run!(tx, c => sqlx::query_scalar(
+        "SELECT DISTINCT revision FROM assignment WHERE policy_id = $1 AND state IN ('installing', 'installed') ORDER BY revision")
+        .bind(policy.0).fetch_all(c).await)?)
 }
 
 /// Deletes the assignments of an enrollment that is over; how many there were.
@@ -303,6 +314,13 @@ pub async fn delete_of_enrollment(tx: &mut Tx, enrollment: EnrollmentId) -> Resu
 /// Makes every assignment of a policy due.
 pub async fn due_policy(tx: &mut Tx, policy: PolicyId, now: Timestamp) -> Result<u64> {
     Ok(run!(tx, c => sqlx::query("UPDATE assignment SET due_at = $2 WHERE policy_id = $1")
+        .bind(policy.0).bind(now.0).execute(c).await.map(|done| done.rows_affected()))?)
+}
+
+/// Makes those assignments of a policy due that were given up, with a back-off that begins anew; how many there were.
+pub async fn retry_given_up(tx: &mut Tx, policy: PolicyId, now: Timestamp) -> Result<u64> {
+    Ok(run!(tx, c => sqlx::query(
+        "UPDATE assignment SET due_at = $2, attempts = 1 WHERE policy_id = $1 AND state = 'failed' AND reason = 'given_up'")
         .bind(policy.0).bind(now.0).execute(c).await.map(|done| done.rows_affected()))?)
 }
 

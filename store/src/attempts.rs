@@ -188,6 +188,21 @@ pub async fn get(tx: &mut Tx, id: AttemptId) -> Result<Option<Attempt>> {
     Ok(run!(tx, c => sqlx::query_as(select!("WHERE id = $1")).bind(id.0).fetch_optional(c).await)?)
 }
 
+/// Which of these assignments have a profile that was handed out to their device, with the revision of the last one.
+pub async fn handed_out(tx: &mut Tx, assignments: &[AssignmentId]) -> Result<Vec<(AssignmentId, i64)>> {
+    let sql = over_ids!(
+        tx,
+        "SELECT a.assignment_id, a.revision FROM attempt a WHERE a.delivered_at IS NOT NULL
+            AND NOT EXISTS (SELECT 1 FROM attempt b
+                             WHERE b.assignment_id = a.assignment_id AND b.delivered_at IS NOT NULL AND b.id > a.id)
+            AND a.assignment_id IN (",
+        ")"
+    );
+    let ids = IdSet::of(assignments.iter().map(|id| id.0));
+    let rows: Vec<(Uuid, i64)> = run!(tx, c => sqlx::query_as(sql).bind(ids.as_json()).fetch_all(c).await)?;
+    Ok(rows.into_iter().map(|(id, revision)| (AssignmentId(id), revision)).collect())
+}
+
 /// The attempts of one enrollment, newest first, those older than the one with the id `before`.
 pub async fn of_enrollment(
     tx: &mut Tx,

@@ -102,7 +102,18 @@ fn acknowledged_is_the_devices_word_and_only_a_list_of_certificates_proves() {
     assert_eq!(next(&enough, Outcome::Open), Action::Unproved);
     let nobody_known = Situation { provable: false, proof_tries: 1, ..enough };
     assert_eq!(next(&nobody_known, Outcome::Open), Action::Nothing, "asked once, and never concluded from");
-    assert_eq!(next(&Situation { revision: Some(3), ..installed }, Outcome::Open), INSTALL);
+    assert_eq!(next(&Situation { revision: Some(3), ..installed.clone() }, Outcome::Open), INSTALL);
+    let signer_unknown = Situation {
+        reason: Some(ReasonCode::IssuersUnknown),
+        proof_tries: 9,
+        retry_at: Some(EARLIER),
+        ..installed.clone()
+    };
+    assert_eq!(next(&signer_unknown, Outcome::Open), Action::AskProof, "never installed again for it");
+    for outcome in [Outcome::Closed, Outcome::NeedFacts] {
+        assert_eq!(next(&installed, outcome), Action::AskProof, "the gate is for what is sent next: {outcome:?}");
+        assert_ne!(next(&Situation { provable: false, ..installed.clone() }, outcome), Action::AskProof, "{outcome:?}");
+    }
 }
 
 #[test]
@@ -153,6 +164,8 @@ fn failures_end_but_renewals_go_on() {
     let ended = Certificate { not_after: EARLIER, ..certificate(Some(EARLIER)) };
     let over = Situation { certificate: Some(ended), ..often };
     assert_eq!(next(&over, Outcome::Open), Action::Install(Purpose::Renewal), "also when it is over");
+    let shut = Situation { sent_form: None, ..over };
+    assert_ne!(next(&shut, Outcome::Closed), Action::Nothing, "and when the gate is closed meanwhile");
     let waits: Vec<u64> = (1..=6).map(|n| back_off(n).as_secs()).collect();
     assert_eq!(waits, [900, 3600, 21_600, 86_400, 86_400, 86_400]);
 }

@@ -12,5 +12,6 @@ mod failures;
 mod forms;
 mod identity;
 mod ledger;
+mod standing;
 mod traces;
 mod world;

@@ -109,6 +109,19 @@ impl World {
         id
     }
 
+    /// An authority, with the certificate that it signs with or without.
+    pub async fn authority_named(&self, name: &str, with_issuers: bool) {
+        let issuers: Vec<_> = with_issuers.then_some(&self.authority.pem).into_iter().collect();
+        let document = json!({
+            "name": name, "kind": "generic", "directory_url": format!("https://{name}.example.com/acme/mdm/directory"),
+            "issuers": issuers,
+        });
+        let document = serde_json::from_value(document).unwrap();
+        let mut tx = self.store.begin().await.unwrap();
+        ca::put(&mut tx, &Random::System, &document, "token:test", self.now()).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
     pub async fn reconcile(&self) -> usize {
         policy::reconcile::run_once(&self.store, &self.ctx, self.now(), 100).await.unwrap()
     }

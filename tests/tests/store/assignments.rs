@@ -112,7 +112,7 @@ async fn many_are_read_under_the_locks_of_their_enrollments_and_written_at_once(
         let asked = [ids[2], ids[0], gone];
         let read = assignments::lock_many(&mut tx, &IdSet::new(&enrollments), &asked).await.unwrap();
         assert_eq!(read.iter().map(|row| row.id).collect::<Vec<_>>(), [ids[0].0, ids[2].0]);
-        assignments::hold(&mut tx, &read).await.unwrap();
+        let read = assignments::hold(&mut tx, read).await.unwrap();
         let changed: Vec<_> = read
             .into_iter()
             .map(|row| Assignment {
@@ -146,7 +146,7 @@ async fn who_makes_an_assignment_due_while_it_is_decided_comes_after_the_decisio
 
         let mut tx = store.begin().await.unwrap();
         let read = assignments::lock_many(&mut tx, &IdSet::new(&[enrollment]), &[id]).await.unwrap();
-        assignments::hold(&mut tx, &read).await.unwrap();
+        let read = assignments::hold(&mut tx, read).await.unwrap();
         let other = store.clone();
         let mut revision = tokio::spawn(async move {
             let mut tx = other.begin().await.unwrap();
@@ -162,6 +162,62 @@ async fn who_makes_an_assignment_due_while_it_is_decided_comes_after_the_decisio
         let mut tx = store.read().await.unwrap();
         let now = assignments::get(&mut tx, id).await.unwrap().unwrap();
         assert_eq!(now.due_at, Some(at(50).0), "the change is looked at, and not lost");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_decided_about_is_as_it_is_under_the_lock_and_not_as_it_was_read() {
+    twice(|store| async move {
+        let mut tx = store.begin().await.unwrap();
+        let (policy, enrollment) = (policy(&mut tx).await, enrolled(&mut tx).await);
+        let id = assigned(&mut tx, policy, enrollment).await;
+        tx.commit().await.unwrap();
+
+        let mut tx = store.begin().await.unwrap();
+        store::rollouts::unsort(&mut tx, policy, 7).await.unwrap();
+        let other = store.clone();
+        let decides = tokio::spawn(async move {
+            let mut tx = other.begin().await.unwrap();
+            let read = assignments::lock_many(&mut tx, &IdSet::new(&[enrollment]), &[id]).await.unwrap();
+            assignments::hold(&mut tx, read).await.unwrap().into_iter().next().unwrap().ring
+        });
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        tx.commit().await.unwrap();
+        assert_eq!(decides.await.unwrap(), 7);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_under_way_names_its_revision_and_what_was_given_up_can_be_tried_again() {
+    twice(|store| async move {
+        let mut tx = store.begin().await.unwrap();
+        let policy = policy(&mut tx).await;
+        let mut rows = Vec::new();
+        for (state, reason, revision) in [
+            ("installing", None, 4),
+            ("installed", None, 2),
+            ("installed", None, 2),
+            ("verified", None, 1),
+            ("failed", Some("given_up"), 3),
+            ("failed", Some("install_failed"), 3),
+        ] {
+            let enrollment = enrolled(&mut tx).await;
+            let id = assigned(&mut tx, policy, enrollment).await;
+            let mut row = assignments::get(&mut tx, id).await.unwrap().unwrap();
+            (row.state, row.reason, row.revision) = (state.to_owned(), reason.map(str::to_owned), revision);
+            (row.attempts, row.due_at) = (8, None);
+            assignments::save(&mut tx, &row, at(2)).await.unwrap();
+            rows.push(id);
+        }
+        assert_eq!(assignments::revisions_under_way(&mut tx, policy).await.unwrap(), [2, 4]);
+        assert_eq!(assignments::retry_given_up(&mut tx, policy, at(9)).await.unwrap(), 1);
+        for (id, expected) in [(rows[4], (1, Some(at(9).0))), (rows[5], (8, None))] {
+            let row = assignments::get(&mut tx, id).await.unwrap().unwrap();
+            assert_eq!((row.attempts, row.due_at), expected);
+        }
+        tx.commit().await.unwrap();
     })
     .await;
 }

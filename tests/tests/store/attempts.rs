@@ -47,7 +47,9 @@ async fn an_attempt_goes_its_way_and_every_step_has_its_time() {
         assert_eq!((row.revision, row.purpose.as_str(), row.authority_id), (1, "install", None));
         assert_eq!(row.command_uuid.as_deref(), Some(new.command.as_str()));
 
+        assert_eq!(attempts::handed_out(&mut tx, &[new.assignment]).await.unwrap(), []);
         assert!(attempts::delivered(&mut tx, new.id, &delivery(&word("x")), at(11)).await.unwrap());
+        assert_eq!(attempts::handed_out(&mut tx, &[new.assignment]).await.unwrap(), [(new.assignment, 2)]);
         assert!(!attempts::delivered(&mut tx, new.id, &delivery("again"), at(12)).await.unwrap(), "once");
         assert!(attempts::acknowledged(&mut tx, new.id, at(13)).await.unwrap());
         assert!(attempts::issued(&mut tx, new.id, &[3; 32], at(14)).await.unwrap());
