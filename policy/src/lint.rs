@@ -15,6 +15,7 @@ use crate::acme::{AcmePolicy, FieldError, InvalidPolicy, PolicyDocument};
 use crate::decision::{Form, Note, Outcome, Target, decision};
 use crate::error::{Error, Result};
 use crate::facts::{FactName, FactValue, Facts, Source};
+use crate::reason::ReasonCode;
 use crate::require::Requirements;
 use crate::template::{Values, Variable};
 
@@ -43,7 +44,7 @@ pub struct Finding {
     /// Which value or key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// Why the form is weaker than asked.
+    /// Why the form is weaker than asked, and what else an operator should know.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<Note>,
 }
@@ -71,6 +72,8 @@ const DEVICES: &[(&str, &str, &str, Option<bool>)] = &[
 pub fn lint(policy: &AcmePolicy, authority: &Authority) -> Vec<Finding> {
     let without = PolicyDocument { require: Requirements::default(), ..policy.document().clone() };
     let Ok(policy) = AcmePolicy::new(without) else { return Vec::new() };
+    // A bare server of which nobody knows who signs: what it issues is neither proved nor renewed.
+    let unproved = authority.id.is_none() && authority.issuers.is_empty();
     let mut findings = Vec::new();
     for (device, product_name, os_version, silicon) in DEVICES.iter().copied() {
         let macs = product_name.contains("Mac");
@@ -87,7 +90,10 @@ pub fn lint(policy: &AcmePolicy, authority: &Authority) -> Vec<Finding> {
                 }
                 let (facts, values) = sample(product_name, os_version, silicon, kind, channel);
                 let target = Target { kind, channel, facts: &facts, values: &values, now: Timestamp(0) };
-                let (decided, _) = decision(&policy, authority, &target);
+                let (mut decided, _) = decision(&policy, authority, &target);
+                if unproved && decided.outcome == Outcome::Open {
+                    decided.notes.push(Note::from(ReasonCode::IssuersUnknown));
+                }
                 findings.push(Finding {
                     device: device.to_owned(),
                     product_name: product_name.to_owned(),
@@ -179,7 +185,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::reason::ReasonCode;
 
     fn findings(change: serde_json::Value) -> Vec<Finding> {
         let mut json = json!({
@@ -208,6 +213,19 @@ mod tests {
         assert_eq!(reason("Mac with T2", "device"), Some(ReasonCode::AttestIgnoredBySilicon));
         assert_eq!(reason("virtual Mac", "device"), Some(ReasonCode::VirtualMachine));
         assert!(findings.iter().all(|f| f.outcome != Outcome::NeedFacts), "{findings:?}");
+    }
+
+    #[test]
+    fn where_nobody_knows_who_signs_it_is_said_of_every_device_that_gets_a_certificate() {
+        let notes = |f: &Finding| f.notes.iter().any(|note| note.code == ReasonCode::IssuersUnknown);
+        let bare = findings(json!({}));
+        assert!(bare.iter().all(|f| notes(f) == (f.outcome == Outcome::Open)), "{bare:?}");
+        let policy = AcmePolicy::from_value(json!({
+            "name": "wifi", "directory_url": "https://ca.example.com/directory",
+            "client_identifier": "{serial}", "subject": [[["CN", "{serial}"]]],
+        }));
+        let known = Authority::bare("https://ca.example.com/directory", false, vec![vec![1]]);
+        assert!(!lint(&policy.unwrap(), &known).iter().any(notes));
     }
 
     #[test]
