@@ -49,35 +49,38 @@ pub(crate) async fn unenroll(
 ) -> Result<StatusCode, Problem> {
     caller.must_destroy(&shared)?;
     let now = shared.clock.now();
-    let mut tx = shared.store.begin().await?;
-    store::enrollments::lock(&mut tx, EnrollmentId(id)).await?;
-    let enrollment = super::find(&mut tx, id).await?;
-    if enrollment.channel == Channel::User || matches!(enrollment.state, EnrollmentState::Unenrolled { .. }) {
-        return Err(Problem::new(
-            Slug::Conflict,
-            "only a device-channel enrollment that is not over can be unenrolled",
-        ));
-    }
-    store::enrollments::request_unenroll(&mut tx, EnrollmentId(id), Some(now)).await?;
-    let event = NewEvent {
-        enrollment: Some(EnrollmentId(id)),
-        summary: "the device is to be told to leave management",
-        ..caller.event(now, "enrollment.unenroll_requested")
-    };
-    store::events::record(&mut tx, &event).await?;
-    if params.now {
-        enroll::leave::end(&mut tx, &enrollment, EnrollmentEvent::Remove, now).await?;
+    store::retry(async || {
+        let mut tx = shared.store.begin().await?;
+        store::enrollments::lock(&mut tx, EnrollmentId(id)).await?;
+        let enrollment = super::find(&mut tx, id).await?;
+        if enrollment.channel == Channel::User || matches!(enrollment.state, EnrollmentState::Unenrolled { .. }) {
+            return Err(Problem::new(
+                Slug::Conflict,
+                "only a device-channel enrollment that is not over can be unenrolled",
+            ));
+        }
+        store::enrollments::request_unenroll(&mut tx, EnrollmentId(id), Some(now)).await?;
         let event = NewEvent {
             enrollment: Some(EnrollmentId(id)),
-            summary: "the enrollment was ended; the device is told to leave management if it ever connects again",
-            data: &json!({ "why": UnenrolledWhy::Removed.as_str() }),
-            ..caller.event(now, "enrollment.unenrolled")
+            summary: "the device is to be told to leave management",
+            ..caller.event(now, "enrollment.unenroll_requested")
         };
         store::events::record(&mut tx, &event).await?;
+        if params.now {
+            enroll::leave::end(&mut tx, &enrollment, EnrollmentEvent::Remove, now).await?;
+            let event = NewEvent {
+                enrollment: Some(EnrollmentId(id)),
+                summary: "the enrollment was ended; the device is told to leave management if it ever connects again",
+                data: &json!({ "why": UnenrolledWhy::Removed.as_str() }),
+                ..caller.event(now, "enrollment.unenrolled")
+            };
+            store::events::record(&mut tx, &event).await?;
+            tx.commit().await?;
+            return Ok(StatusCode::NO_CONTENT);
+        }
+        super::wake(&mut tx, EnrollmentId(id), now).await?;
         tx.commit().await?;
-        return Ok(StatusCode::NO_CONTENT);
-    }
-    super::wake(&mut tx, EnrollmentId(id), now).await?;
-    tx.commit().await?;
-    Ok(StatusCode::ACCEPTED)
+        Ok(StatusCode::ACCEPTED)
+    })
+    .await
 }
