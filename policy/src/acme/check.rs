@@ -37,9 +37,10 @@ impl AcmePolicy {
                 acme::check_client_identifier(&template.render(&sample()).unwrap_or_default()),
             );
             let of_one = |variable| UNIQUE.contains(&variable);
+            let wrong = errors.0.iter().any(|error| error.field == "client_identifier");
             errors.check(
                 "client_identifier",
-                template.variables().any(of_one),
+                wrong || template.variables().any(of_one),
                 "made of {serial}, {udid}, {provisioning_udid}, {enrollment_id} or {random}: it is unique for each device",
             );
         }
