@@ -2,8 +2,8 @@
 
 use mdm_core::ids::{CommandUuid, EnrollmentId};
 use mdm_core::time::Timestamp;
-use store::{IdSet, Tx};
 use store::commands as rows;
+use store::{IdSet, Tx};
 
 use crate::Error;
 

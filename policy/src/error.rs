@@ -60,7 +60,15 @@ impl Busy for Error {
             Self::Store(e) => e.is_busy(),
             Self::Commands(e) => e.is_busy(),
             Self::Attestation(e) => e.is_busy(),
-            Self::NoPolicy(_) | Self::NameTaken(_) | Self::NoAuthority(_) | Self::Invalid(_) | Self::RuledLabel(_) | Self::NeedsCommands(_) | Self::NobodyCould(_) | Self::NoSigningIdentity(_) | Self::Sign(_) => false,
+            Self::NoPolicy(_)
+            | Self::NameTaken(_)
+            | Self::NoAuthority(_)
+            | Self::Invalid(_)
+            | Self::RuledLabel(_)
+            | Self::NeedsCommands(_)
+            | Self::NobodyCould(_)
+            | Self::NoSigningIdentity(_)
+            | Self::Sign(_) => false,
         }
     }
 }
@@ -68,7 +76,10 @@ impl Busy for Error {
 impl Error {
     /// Whether a person must do something about it.
     pub fn needs_human(&self) -> bool {
-        matches!(self, Self::NoAuthority(_) | Self::NoSigningIdentity(_) | Self::Sign(_) | Self::Store(store::Error::Corrupt(_)))
+        matches!(
+            self,
+            Self::NoAuthority(_) | Self::NoSigningIdentity(_) | Self::Sign(_) | Self::Store(store::Error::Corrupt(_))
+        )
     }
 }
 

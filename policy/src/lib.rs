@@ -10,8 +10,8 @@ pub mod alarm;
 pub mod apply;
 mod assign;
 mod authority;
-mod case;
 mod bundle;
+mod case;
 pub mod companion;
 #[cfg(test)]
 mod conflicts;
@@ -21,13 +21,13 @@ mod diff;
 pub mod document;
 mod error;
 mod explain;
-pub mod lint;
 pub mod facts;
 pub mod gate;
 pub mod label_rules;
-mod react;
+pub mod lint;
 pub mod proof;
 mod prove;
+mod react;
 pub mod reason;
 pub mod reconcile;
 mod render;
@@ -40,22 +40,22 @@ mod signers;
 pub mod table;
 pub mod target;
 pub mod template;
-mod writes;
 pub mod trace;
 mod unique_keys;
 mod users;
 mod walk;
+mod writes;
 
 use mdm_core::enrollment::Channel;
 use mdm_core::ids::PolicyId;
 use mdm_core::time::Timestamp;
 
-pub use authority::{
-    Known, changed as authority_changed, has_one_time_identifier, known as device_names, of as authority_of, provable as authority_provable,
-    users as authority_users,
-};
 pub use acme::{AcmePolicy, FieldError, InvalidPolicy, PolicyDocument};
 pub use assign::{ScopeChange, create, delete, enrolled, labels_changed, lock, revise, scope, set_scope, unenrolled};
+pub use authority::{
+    Known, changed as authority_changed, has_one_time_identifier, known as device_names, of as authority_of,
+    provable as authority_provable, users as authority_users,
+};
 pub use bundle::Bundle;
 pub use decision::Decision;
 pub use diff::{Difference, differences};

@@ -226,9 +226,15 @@ pub async fn begin(
         updated_at: now,
     };
     match rollouts::get(tx, policy, revision).await? {
-        None => drop(rollouts::insert(tx, &new).await?),
+        None => {
+            rollouts::insert(tx, &new).await?;
+        }
         // What a person has stopped begins again only by a person.
-        Some(old) if !in_use && !matches!(old.state, State::Paused | State::RolledBack) => drop(rollouts::save(tx, &new, old.state, None, now).await?),
+        Some(old) if !in_use && !matches!(old.state, State::Paused | State::RolledBack) => {
+            if !rollouts::save(tx, &new, old.state, None, now).await? {
+                return Ok(());
+            }
+        }
         Some(_) => return Ok(()),
     }
     rollouts::supersede(tx, policy, revision, now).await?;

@@ -208,9 +208,9 @@ impl Config {
             &mut self.push.proxy_login_file,
         ];
         let device_cas = &mut self.machine_info.device_ca_files;
-        let signing = self.profile_signing.identities.values_mut().flat_map(|i| [&mut i.certificate_file, &mut i.key_file]);
-        let lists =
-            self.trust.anchors.iter_mut().chain(&mut self.trust.next_anchors).chain(device_cas).chain(signing);
+        let signing =
+            self.profile_signing.identities.values_mut().flat_map(|i| [&mut i.certificate_file, &mut i.key_file]);
+        let lists = self.trust.anchors.iter_mut().chain(&mut self.trust.next_anchors).chain(device_cas).chain(signing);
         for path in files.into_iter().chain(self.sign_in.files()).flatten().chain([&mut self.data_dir]).chain(lists) {
             if path.is_relative() {
                 *path = base.join(&path);
@@ -289,7 +289,10 @@ mod tests {
         let mut config = Config::parse(text).unwrap();
         config.anchor_paths(Path::new("/etc/assay"));
         let files = &config.profile_signing.identities["corporate"];
-        assert_eq!((&files.certificate_file, &files.key_file), (&"/etc/assay/c.pem".into(), &"/etc/assay/k.pem".into()));
+        assert_eq!(
+            (&files.certificate_file, &files.key_file),
+            (&"/etc/assay/c.pem".into(), &"/etc/assay/k.pem".into())
+        );
         assert!(Config::parse(&text.replace("key_file = 'k.pem'", "")).is_err());
         let odd = format!("{:#}", Config::parse(&text.replace("corporate", "'../x'")).unwrap_err());
         assert!(odd.contains("profile_signing.identities"), "{odd}");

@@ -95,7 +95,9 @@ async fn warnings(shared: &Shared) -> Result<(Vec<String>, Vec<Finding>), store:
     let certs = store::push::certs(&mut shared.store.read().await?).await?;
     let mut warnings = Vec::new();
     if shared.test_roots {
-        warnings.push("attestation.test_root_files: test roots are believed, so that attestations prove nothing".to_owned());
+        warnings.push(
+            "attestation.test_root_files: test roots are believed, so that attestations prove nothing".to_owned(),
+        );
     }
     if certs.is_empty() {
         warnings.push("no push certificate: devices cannot be woken".to_owned());

@@ -260,8 +260,7 @@ pub async fn allowed(tx: &mut Tx, authority: AuthorityId, key_sha256: &[u8]) -> 
 /// [`crate::attempts::authorize`] are two statements. On SQLite the write transaction is that lock.
 pub async fn lock_key(tx: &mut Tx, key_sha256: &[u8; 32]) -> Result<()> {
     if tx.dialect() == Dialect::Postgres {
-        let [a, b, c, d, e, f, g, h, ..] = *key_sha256;
-        let lock = i64::from_be_bytes([a, b, c, d, e, f, g, h]);
+        let lock = key_sha256.iter().take(8).fold(0, |lock: i64, byte| (lock << 8) | i64::from(*byte));
         run!(tx, c => sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(lock).execute(c).await.map(drop))?;
     }
     Ok(())

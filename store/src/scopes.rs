@@ -1,7 +1,7 @@
 //! Rows of `policy_scope`: who a policy is for, and which enrollments that means.
 //!
 //! An enrollment is in a scope where a line takes it in and none leaves it out: by itself, by a label, or by the device that it
-//! is a user of. Every statement here says so in the same words ([`hits`]), and `MIN(effect) = 'include'` is the whole rule:
+//! is a user of. Every statement here says so in the same words (`hits`), and `MIN(effect) = 'include'` is the whole rule:
 //! `exclude` comes first in the alphabet.
 
 use std::collections::HashSet;

@@ -200,7 +200,8 @@ async fn the_subcommands_show_write_export_and_explain_over_https() {
         })
         .await;
     let anchors = anchors.into_inner();
-    let wanted = json!({"name": "cli", "scopes": ["policies:write", "commands:write", "policies:read", "enrollments:read"]});
+    let wanted =
+        json!({"name": "cli", "scopes": ["policies:write", "commands:write", "policies:read", "enrollments:read"]});
     let token =
         server.operator.post("/api/v1/api-tokens", &wanted).await.unwrap()["token"].as_str().unwrap().to_owned();
     let url = format!("https://localhost:{}", server.running.operator.port()).parse().unwrap();

@@ -1,8 +1,8 @@
 //! What certificate authorities ask before they issue: step-ca's webhooks, and a generic signed one.
 //!
 //! A call is read in this order, and the first that fails ends it: its size, its headers, the webhook that they name, the signature
-//! over the body as it was sent ([`signature`]), the time in it, its form ([`step_ca`], [`generic`]). Then one transaction loads what
-//! is stored, [`decide`] says yes or no, and the answer is written down with what follows from it ([`answer`]), so that the same call
+//! over the body as it was sent (`signature`), the time in it, its form (`step_ca`, `generic`). Then one transaction loads what
+//! is stored, `decide` says yes or no, and the answer is written down with what follows from it (`answer`), so that the same call
 //! again gets the same answer and does nothing. Whatever is not known to be right is a no.
 //!
 //! Source of step-ca's form: smallstep/certificates, webhook/types.go, authority/provisioner/webhook.go and authority/tls.go.

@@ -5,7 +5,7 @@ use store::attestations::{self, New};
 
 use super::{at, command_uuid, enrolled, key, twice, word};
 
-fn verdict<'a>(enrollment: EnrollmentId, fresh_as_of: Option<Timestamp>, chain: &'a [u8]) -> New<'a> {
+fn verdict(enrollment: EnrollmentId, fresh_as_of: Option<Timestamp>, chain: &[u8]) -> New<'_> {
     New {
         id: key(at(0)),
         enrollment,

@@ -181,7 +181,11 @@ async fn one_part_of_the_server_finds_what_it_has_outstanding() {
         queued(&mut tx, &command(&theirs), &[one]).await;
         let waiting = commands::outstanding_by(&mut tx, &IdSet::new(&[one, two]), &me).await.unwrap();
         assert_eq!(waiting.len(), 2);
-        assert!(waiting.iter().all(|w| w.command_uuid == mine.as_str() && w.coalescing_key == key && w.first_sent_at.is_none()));
+        assert!(
+            waiting
+                .iter()
+                .all(|w| w.command_uuid == mine.as_str() && w.coalescing_key == key && w.first_sent_at.is_none())
+        );
         let seq = commands::outstanding(&mut tx, one, at(3), 1).await.unwrap()[0].seq;
         commands::sent(&mut tx, one, seq, false, None, at(4)).await.unwrap();
         let waiting = commands::outstanding_by(&mut tx, &IdSet::new(&[one]), &me).await.unwrap();

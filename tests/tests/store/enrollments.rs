@@ -1,7 +1,7 @@
 use mdm_core::enrollment::{DeviceKey, EnrollmentKind, EnrollmentState, UnenrolledWhy, UserKey};
 use mdm_core::ids::EnrollmentId;
-use store::{Error, IdSet};
 use store::enrollments::{self, Claims, NewDevice, Tokens};
+use store::{Error, IdSet};
 
 use super::{at, authenticated, certificate, enrolled, key, tokens, twice, udid, word};
 
