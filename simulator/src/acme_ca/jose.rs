@@ -121,3 +121,97 @@ pub(super) fn random() -> Result<String> {
     openssl::rand::rand_bytes(&mut bytes)?;
     Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use openssl::pkey::{PKey, Private};
+    use openssl::sign::Signer as Mac;
+    use serde_json::json;
+
+    use super::*;
+
+    const URL: &str = "https://ca.example.com/acme/new-order";
+
+    fn encode(bytes: &[u8]) -> String {
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    struct Account {
+        key: EcKey<Private>,
+        jwk: Value,
+    }
+
+    impl Account {
+        fn new() -> Self {
+            let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+            let key = EcKey::generate(&group).unwrap();
+            let (mut x, mut y) = (BigNum::new().unwrap(), BigNum::new().unwrap());
+            let mut context = openssl::bn::BigNumContext::new().unwrap();
+            key.public_key().affine_coordinates(&group, &mut x, &mut y, &mut context).unwrap();
+            let number = |n: &BigNum| encode(&n.to_vec_padded(32).unwrap());
+            let jwk = json!({ "kty": "EC", "crv": "P-256", "x": number(&x), "y": number(&y) });
+            Self { key, jwk }
+        }
+
+        fn jws(&self, header: &Value, payload: &Value) -> Value {
+            let (protected, payload) = (encode(header.to_string().as_bytes()), encode(payload.to_string().as_bytes()));
+            let digest = hash(MessageDigest::sha256(), format!("{protected}.{payload}").as_bytes()).unwrap();
+            let signature = EcdsaSig::sign(&digest, &self.key).unwrap();
+            let number = |n: &openssl::bn::BigNumRef| n.to_vec_padded(32).unwrap();
+            let signature = [number(signature.r()), number(signature.s())].concat();
+            json!({ "protected": protected, "payload": payload, "signature": encode(&signature) })
+        }
+
+        fn open(&self, jws: &Value, fresh: bool) -> std::result::Result<Signed, String> {
+            let known = |kid: &str| (kid == "me").then(|| Jwk::read(&self.jwk).unwrap());
+            open(jws.to_string().as_bytes(), URL, |_| fresh, known).map_err(|problem| format!("{problem:?}"))
+        }
+    }
+
+    #[test]
+    fn th_46_a_signature_that_is_confused_is_no_signature() {
+        let me = Account::new();
+        let header = json!({ "alg": "ES256", "kid": "me", "nonce": "n", "url": URL });
+        let changed = |change: Value| {
+            let mut header = header.clone();
+            for (key, value) in change.as_object().unwrap() {
+                if value.is_null() {
+                    header.as_object_mut().unwrap().remove(key);
+                } else {
+                    header[key] = value.clone();
+                }
+            }
+            me.jws(&header, &json!({}))
+        };
+        let good = changed(json!({}));
+        assert_eq!(me.open(&good, true).unwrap().signer, Signer::Account("me".into()));
+        assert!(me.open(&good, false).unwrap_err().contains("badNonce"), "a nonce works once");
+        for (change, word) in [
+            (json!({ "alg": "none" }), "badSignatureAlgorithm"),
+            (json!({ "alg": "HS256" }), "badSignatureAlgorithm"),
+            (json!({ "alg": null }), "badSignatureAlgorithm"),
+            (json!({ "jwk": me.jwk }), "either jwk or kid"),
+            (json!({ "kid": null }), "either jwk or kid"),
+            (json!({ "kid": "another" }), "accountDoesNotExist"),
+            (json!({ "url": "https://ca.example.com/acme/revoke-cert" }), "another URL"),
+            (json!({ "url": null }), "another URL"),
+        ] {
+            let problem = me.open(&changed(change.clone()), true).unwrap_err();
+            assert!(problem.contains(word), "{change}: {problem}");
+        }
+        let mut unsigned = changed(json!({ "alg": "none" }));
+        unsigned["signature"] = "".into();
+        assert!(me.open(&unsigned, true).is_err());
+        let mut other = good.clone();
+        other["payload"] = encode(br#"{"status":"deactivated"}"#).into();
+        assert!(me.open(&other, true).unwrap_err().contains("does not hold"));
+        assert!(me.open(&Account::new().jws(&header, &json!({})), true).unwrap_err().contains("does not hold"));
+        // The public key as the secret of an HMAC, under a name that is taken.
+        let secret = PKey::hmac(me.jwk.to_string().as_bytes()).unwrap();
+        let text = format!("{}.{}", good["protected"].as_str().unwrap(), good["payload"].as_str().unwrap());
+        let mac = Mac::new(MessageDigest::sha256(), &secret).unwrap().sign_oneshot_to_vec(text.as_bytes());
+        let mut confused = good;
+        confused["signature"] = encode(&mac.unwrap()).into();
+        assert!(me.open(&confused, true).is_err());
+    }
+}
