@@ -4,12 +4,11 @@ use axum::Json;
 use axum::extract::State;
 use rollout::RolloutReport;
 
-use super::Because;
+use super::{Act, Because, act};
 use crate::Shared;
 use crate::auth::Caller;
 use crate::extract::{self, Path};
 use crate::problem::{Problem, ProblemBody};
-use crate::v1::acme_policies;
 
 /// Lets a paused rollout go on: what has failed so far is forgiven, and the wait of its step begins anew.
 ///
@@ -30,15 +29,5 @@ pub(crate) async fn resume_rollout(
     Path(name): Path<String>,
     extract::Json(because): extract::Json<Because>,
 ) -> Result<Json<RolloutReport>, Problem> {
-    let now = shared.clock.now();
-    store::retry(async || {
-        let mut tx = shared.store.begin().await?;
-        let policy = acme_policies::find(&mut tx, &name).await?;
-        rollout::resume(&mut tx, &policy, because.why()?, &caller.actor, now).await?;
-        let policy = acme_policies::find(&mut tx, &name).await?;
-        let report = rollout::rollout_report(&mut tx, &policy, now).await?;
-        tx.commit().await?;
-        Ok(Json(report))
-    })
-    .await
+    act(&shared, &caller, &name, &because, Act::Resume).await
 }

@@ -4,12 +4,11 @@ use axum::Json;
 use axum::extract::State;
 use rollout::RolloutReport;
 
-use super::Because;
+use super::{Act, Because, act};
 use crate::Shared;
 use crate::auth::Caller;
 use crate::extract::{self, Path};
 use crate::problem::{Problem, ProblemBody};
-use crate::v1::acme_policies;
 
 /// Takes the revision back: the one from before is current again, and goes to the devices that had left it.
 ///
@@ -30,15 +29,5 @@ pub(crate) async fn roll_back_rollout(
     Path(name): Path<String>,
     extract::Json(because): extract::Json<Because>,
 ) -> Result<Json<RolloutReport>, Problem> {
-    let now = shared.clock.now();
-    store::retry(async || {
-        let mut tx = shared.store.begin().await?;
-        let policy = acme_policies::find(&mut tx, &name).await?;
-        rollout::roll_back(&mut tx, &policy, because.why()?, &caller.actor, now).await?;
-        let policy = acme_policies::find(&mut tx, &name).await?;
-        let report = rollout::rollout_report(&mut tx, &policy, now).await?;
-        tx.commit().await?;
-        Ok(Json(report))
-    })
-    .await
+    act(&shared, &caller, &name, &because, Act::RollBack).await
 }
